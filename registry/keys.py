@@ -1,0 +1,76 @@
+"""The key layout (`kv.md`). Every key is built and taken apart here and nowhere else."""
+
+import re
+
+PREFIX = "mesh/v1/"
+
+CONFIG = PREFIX + "config/"
+POLICY = PREFIX + "policy/"
+SERVICES = PREFIX + "services/"
+LEASES = PREFIX + "leases/"
+NODES = PREFIX + "nodes/"
+CA = PREFIX + "ca/"
+CA_ROOTS = PREFIX + "ca/roots/"
+CA_REPLICAS = PREFIX + "ca/replicas/"
+CA_ISSUED = PREFIX + "ca/issued/"
+CA_TOKENS_USED = PREFIX + "ca/tokens/used/"
+REVOCATIONS = PREFIX + "revocations/"
+STATUS = PREFIX + "status/proxies/"
+HISTORY = PREFIX + "history/"
+STORE_ID = PREFIX + "store-id"
+
+KEY = re.compile(r"[A-Za-z0-9._/-]{1,512}\Z")
+NAME = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
+DOTS = re.compile(r"\.{1,2}\Z")
+
+
+def valid_key(key: str) -> bool:
+    """The alphabet that stays writable on every store, without empty, `.` or `..` segments (CVE-2025-11392).
+
+    `*` may only be a document's whole name (`policy/<kind>/*`).
+    """
+    key = key.removesuffix("/*") if key.startswith(POLICY) else key
+    if KEY.match(key) is None:
+        return False
+    segments = key.removesuffix("/").split("/")
+    return all(segment and DOTS.match(segment) is None for segment in segments)
+
+
+def valid_name(name: str) -> bool:
+    """Services, nodes and instance ids: one path segment."""
+    return NAME.match(name) is not None and DOTS.match(name) is None
+
+
+def instance(service: str, node: str, instance_id: str) -> str:
+    return f"{SERVICES}{service}/{node}/{instance_id}"
+
+
+def lease(node: str) -> str:
+    return LEASES + node
+
+
+def node(name: str) -> str:
+    return NODES + name
+
+
+def status(name: str) -> str:
+    return STATUS + name
+
+
+def policy(kind: str, name: str) -> str:
+    """`mesh` has one document, `config/mesh`; all others live below `policy/<kind>/`."""
+    return CONFIG + "mesh" if kind == "mesh" else f"{POLICY}{kind}/{name}"
+
+
+def parse_policy(key: str) -> tuple[str, str] | None:
+    """(kind, name) of a document's key, or None when the key is no document's."""
+    if key == CONFIG + "mesh":
+        return "mesh", "mesh"
+    if not key.startswith(POLICY):
+        return None
+    kind, _, name = key[len(POLICY) :].partition("/")
+    return (kind, name) if kind and (name == "*" or valid_name(name)) else None
+
+
+def history(kind: str, name: str, doc_version: int) -> str:
+    return f"{HISTORY}{kind}/{name}/{doc_version}"

@@ -1,0 +1,141 @@
+"""Values of the registry: what a host says about its instances, and what the mesh knows of them.
+
+The stored document of an instance (`services/<service>/<node>/<id>`) is `Instance` as CamelCase JSON; field names are
+Consul's where Consul has the field (https://developer.hashicorp.com/consul/api-docs/agent/service).
+"""
+
+from typing import Literal
+
+import msgspec
+
+Health = Literal["passing", "warning", "critical"]
+EndpointState = Literal["passing", "warning", "critical", "suspect", "draining"]
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", omit_defaults=True, forbid_unknown_fields=True):
+    """Base of stored values: frozen, CamelCase on the wire, defaults left out, unknown fields refused."""
+
+
+class Upstream(Struct):
+    """A dependency that an instance declares: a loopback port of the caller's host that leads to `service`."""
+
+    service: str
+    local_bind_port: int
+    local_bind_address: str = ""  # empty: the host's `Loopback`
+
+
+class Mesh(Struct):
+    """meshd's part of a registration. `protocol` tcp|http; None: what service-defaults say, else tcp."""
+
+    protocol: str | None = None
+    upstreams: tuple[Upstream, ...] = ()
+    drain_timeout: float = 30.0  # seconds
+    uids: tuple[int, ...] = ()
+
+
+class Weights(Struct):
+    """Consul's weights: share of traffic while passing and while warning."""
+
+    passing: int = 1
+    warning: int = 1
+
+
+class Check(Struct):
+    """A health check definition. Exactly one of http, tcp, ttl (seconds) is set. Times in seconds."""
+
+    check_id: str
+    name: str = ""
+    http: str = ""
+    method: str = "GET"
+    header: dict[str, tuple[str, ...]] = {}
+    tcp: str = ""
+    ttl: float = 0.0
+    interval: float = 10.0
+    timeout: float = 10.0
+    success_before_passing: int = 0
+    failures_before_warning: int = 0
+    failures_before_critical: int = 0
+    deregister_critical_service_after: float = 0.0
+    status: Health = "critical"  # before the first result, as in Consul
+    notes: str = ""
+
+
+class CheckResult(Struct):
+    """What a check last said; `output` cut at 4 KB; stored in the instance only when the status changes."""
+
+    check_id: str
+    status: Health
+    output: str = ""
+
+
+class Address(Struct):
+    """Where something listens."""
+
+    address: str
+    port: int
+
+
+class InstanceKey(msgspec.Struct, frozen=True, order=True):
+    """An instance's name in the mesh: `<service>/<node>/<id>` in keys, resources and messages."""
+
+    service: str
+    node: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.service}/{self.node}/{self.id}"
+
+
+class Instance(Struct):
+    """One registered instance. `inbound` is the mTLS port of its host; None: not meshed (plaintext only).
+
+    `state` withdrawn: on its way out on purpose, deleted 30 s later; maintenance: out of traffic until switched back.
+    """
+
+    service: str
+    node: str
+    id: str
+    address: str  # of the app, as other hosts would reach it without a mesh
+    port: int
+    tags: tuple[str, ...] = ()
+    meta: dict[str, str] = {}
+    node_meta: dict[str, str] = {}
+    weights: Weights = Weights()
+    mesh: Mesh = Mesh()
+    checks: tuple[Check, ...] = ()
+    results: tuple[CheckResult, ...] = ()
+    health: Health = "passing"  # the worst of its checks; no checks: passing
+    state: Literal["active", "withdrawn", "maintenance"] = "active"
+    reason: str = ""  # of the maintenance
+    inbound: Address | None = None
+
+    @property
+    def key(self) -> InstanceKey:
+        return InstanceKey(self.service, self.node, self.id)
+
+
+class Node(Struct):
+    """A joined host (`nodes/<node>`)."""
+
+    name: str
+    address: str
+    inbound_port: int
+    roles: tuple[str, ...] = ()
+    version: str = ""
+    meta: dict[str, str] = {}
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance as callers see it now: the registry's word and the host's lease folded into one state."""
+
+    instance: Instance
+    state: EndpointState
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy document as stored: opaque here, given meaning by `policies`. `version` is its doc_version."""
+
+    kind: str
+    name: str
+    text: bytes
+    version: int

@@ -1,0 +1,120 @@
+"""The contract of a store: versioned keys, compare-and-set, leases and watches.
+
+One contract suite (`tests/contract`) proves every backend. What a backend promises:
+
+* `version` of an entry is the store index of its last write; indexes only grow over the store's life.
+* Every write is atomic and either idempotent or guarded by `expect`.
+* A watch is ordered (by index), unique (an index is delivered once), reliable or loudly resynchronised (`Resync`
+  replaces everything known under the prefix), resumable (`after`), and honest about silence (`Lost`, `Alive`).
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One key. `version` is Consul's ModifyIndex; `lease` the id of the lease that the key lives by, or None."""
+
+    key: str
+    value: bytes
+    version: int
+    created: int
+    flags: int = 0
+    lease: str | None = None
+    lock_index: int = 0
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """All entries below a prefix, sorted by key, and the index at which that was true."""
+
+    entries: tuple[Entry, ...]
+    index: int
+
+
+class Op(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of `transact`. `value` None deletes. `expect` None: any version; 0: must not exist; N: exactly N."""
+
+    key: str
+    value: bytes | None
+    expect: int | None = None
+    lease: str | None = None
+    flags: int = 0
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Changes since the last event, in order. A key deleted and written again inside a batch shows its last state."""
+
+    index: int
+    puts: tuple[Entry, ...] = ()
+    deletes: tuple[str, ...] = ()
+
+
+class Resync(msgspec.Struct, frozen=True):
+    """The whole truth below the prefix: whatever was known before and is not listed here is gone."""
+
+    index: int
+    entries: tuple[Entry, ...]
+
+
+class Alive(msgspec.Struct, frozen=True):
+    """Nothing changed, and the store said so: the clock of staleness."""
+
+    index: int
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """Contact is lost (first failure only; the watch keeps trying and ends this state with any other event)."""
+
+    reason: str
+
+
+WatchEvent = Batch | Resync | Alive | Lost
+
+
+class Store(Protocol):
+    """Shapes: keys are `[A-Za-z0-9._/-]`, prefixes end in `/` (or are empty), values are bytes up to `max_value`.
+
+    Errors: Unavailable, Conflict, NotFound, Denied, TooLarge from `registry.errors`.
+    """
+
+    max_value: int
+
+    async def get(self, key: str) -> Entry | None: ...
+
+    async def list(self, prefix: str) -> Listing: ...
+
+    async def put(
+        self, key: str, value: bytes, *, expect: int | None = None, lease: str | None = None, flags: int = 0
+    ) -> int:
+        """Write one key and return the store index of the write. `expect=0` creates only. Raises Conflict."""
+        ...
+
+    async def delete(self, key: str, *, expect: int | None = None) -> int:
+        """Delete one key; deleting what is absent is no error without `expect`. Returns the store index."""
+        ...
+
+    async def transact(self, ops: Sequence[Op]) -> int:
+        """All or nothing; raises Conflict naming the first key that was not as expected."""
+        ...
+
+    async def grant(self, ttl: float, *, name: str = "") -> str:
+        """A lease of `ttl` seconds; keys put with it vanish when it expires or is revoked."""
+        ...
+
+    async def renew(self, lease: str) -> None:
+        """Start the lease's time again. Raises NotFound when it has expired: grant a new one, put the keys again."""
+        ...
+
+    async def revoke(self, lease: str) -> None: ...
+
+    def watch(self, prefix: str, *, after: int | None = None) -> AsyncIterator[WatchEvent]:
+        """Follow a prefix for ever. Without `after` the first event is a Resync; with it, all that came after.
+
+        Never raises Unavailable (it yields Lost and keeps trying with full jitter); raises Denied.
+        Closing the iterator (aclose) releases everything that it holds, also at the server.
+        """
+        ...
+
+    async def close(self) -> None: ...
