@@ -171,6 +171,7 @@ class Rule(Part):
     """
 
     origin: str
+    legs: tuple[Leg, ...]
     match: Match | None = None
     sources: tuple[str, ...] = ()
     prefix_rewrite: str | None = None
@@ -179,7 +180,6 @@ class Rule(Part):
     retry: Retry = Retry()
     request_headers: HeaderEdit | None = None
     response_headers: HeaderEdit | None = None
-    legs: tuple[Leg, ...]
 
 
 class Delay(Part):
@@ -223,8 +223,8 @@ class Permission(Part):
     """A layer-7 rule of an intention: first that matches wins."""
 
     action: Literal["allow", "deny"]
-    match: Match | None = None
     origin: str
+    match: Match | None = None
 
 
 class Source(Part):
@@ -234,9 +234,9 @@ class Source(Part):
     """
 
     name: str
+    origin: str
     action: Literal["allow", "deny"] | None = None
     permissions: tuple[Permission, ...] = ()
-    origin: str
 
 
 class Permissions(Part):
@@ -251,9 +251,9 @@ class Inbound(Resource, tag="inbound"):
     """A local instance, name `<service>/<node>/<id>`: reached by SNI `sni` on the inbound port, served to `app`."""
 
     service: str
-    protocol: Literal["tcp", "http"] = "tcp"
     app: str  # ip:port
     sni: str
+    protocol: Literal["tcp", "http"] = "tcp"
     permissions: Permissions = Permissions()
     max_connections: int = 0  # 0: no limit
     connect_timeout_ms: int = 1_000
