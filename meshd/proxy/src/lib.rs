@@ -1,1 +1,12 @@
 //! meshd-proxy: carries every request byte. Modules in request order; `stack` composes them.
+pub mod authorize;
+pub mod config;
+pub mod control;
+pub mod error;
+pub mod explain;
+pub mod fault;
+pub mod headers;
+pub mod http1;
+pub mod route;
+pub mod spiffe;
+pub mod tables;
