@@ -11,6 +11,7 @@ pub mod path;
 pub mod response;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 /// Longest head in bytes.
 pub const MAX_HEAD: usize = 64 * 1024;
