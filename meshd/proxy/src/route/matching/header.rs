@@ -5,7 +5,6 @@ use regex::bytes::Regex;
 use super::compile::regex;
 use super::{MatchError, Mode, RequestView};
 use crate::config::HeaderMatch;
-use crate::headers::names::loose_eq;
 use crate::tables::Rejection;
 
 #[derive(Debug)]
@@ -115,7 +114,8 @@ impl HeaderTest {
     }
 }
 
+/// The same name but for case and `_`.
 fn loose_alias(name: &[u8], lower: &[u8]) -> bool {
     let dashed = |b: &u8| if *b == b'_' { b'-' } else { b.to_ascii_lowercase() };
-    loose_eq(name, lower) || (name.len() == lower.len() && name.iter().map(dashed).eq(lower.iter().map(dashed)))
+    name.len() == lower.len() && name.iter().map(dashed).eq(lower.iter().map(dashed))
 }
