@@ -64,8 +64,7 @@ pub fn route_tcp(
     if !asked.known {
         return Routed::UnknownService;
     }
-    let mut rules = asked.routes.rules.iter().enumerate();
-    let Some((rule_index, rule)) = rules.find(|(_, r)| r.matcher.is_none() && is_source(&r.sources, caller)) else {
+    let Some((rule_index, rule)) = find_tcp_rule(&asked.routes, caller) else {
         return Routed::NoRule;
     };
     match split::pick(&rule.legs, random) {
@@ -83,6 +82,11 @@ pub fn find_rule<'t>(
     routes.rules.iter().enumerate().find(|(_, rule)| {
         is_source(&rule.sources, caller) && rule.matcher.as_ref().is_none_or(|m| m.matches(view).unwrap_or(false))
     })
+}
+
+/// The first rule for this caller that asks nothing of a request.
+pub fn find_tcp_rule(routes: &Routes, caller: Option<ServiceId>) -> Option<(usize, &Rule)> {
+    routes.rules.iter().enumerate().find(|(_, r)| r.matcher.is_none() && is_source(&r.sources, caller))
 }
 
 /// Whether a list of calling services (empty: all) holds the caller.
