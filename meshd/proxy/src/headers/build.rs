@@ -32,7 +32,7 @@ pub fn request(out: &mut Vec<u8>, bytes: &[u8], head: &RequestHead, how: &Forwar
     if !plain {
         request_line(out, bytes, head, how.path);
     }
-    copy_lines(out, bytes, plain.then_some(head.line), &head.runs, &how.edits, |_| true);
+    copy_lines(out, bytes, plain.then_some(head.line), &head.runs, &how.edits);
     if let Some(traceparent) = how.traceparent {
         out.extend_from_slice(b"traceparent: ");
         out.extend_from_slice(traceparent.as_bytes());
@@ -99,7 +99,7 @@ pub fn response(out: &mut Vec<u8>, bytes: &[u8], head: &ResponseHead, how: &Forw
         let keep = |name: &[u8]| !names::loose_eq(name, b"transfer-encoding") && !names::loose_eq(name, b"trailer");
         slow_copy(out, bytes, line, &head.runs, &how.edits, keep);
     } else {
-        copy_lines(out, bytes, line, &head.runs, &how.edits, |_| true);
+        copy_lines(out, bytes, line, &head.runs, &how.edits);
     }
     if how.body == Body::Chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
@@ -108,16 +108,9 @@ pub fn response(out: &mut Vec<u8>, bytes: &[u8], head: &ResponseHead, how: &Forw
 }
 
 /// The start line (if it goes as it came) and the header lines: whole runs when nothing is edited.
-fn copy_lines(
-    out: &mut Vec<u8>,
-    bytes: &[u8],
-    line: Option<Span>,
-    runs: &Runs,
-    edits: &[Option<&Edits>; 2],
-    keep: impl Fn(&[u8]) -> bool,
-) {
+fn copy_lines(out: &mut Vec<u8>, bytes: &[u8], line: Option<Span>, runs: &Runs, edits: &[Option<&Edits>; 2]) {
     if edits.iter().any(Option::is_some) {
-        return slow_copy(out, bytes, line, runs, edits, keep);
+        return slow_copy(out, bytes, line, runs, edits, |_| true);
     }
     let mut pending = line.unwrap_or_default();
     for run in runs.iter() {

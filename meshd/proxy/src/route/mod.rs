@@ -2,9 +2,13 @@
 
 pub mod matching;
 mod split;
+
+pub(crate) use split::scale;
 #[cfg(test)]
 mod tests;
 
+use crate::http1::Refused;
+use crate::http1::path::{Normal, normalize};
 use crate::tables::{Leg, Routes, Rule, ServiceId, Tables};
 use matching::RequestView;
 
@@ -60,8 +64,7 @@ pub fn route_tcp(
     if !asked.known {
         return Routed::UnknownService;
     }
-    let mut rules = asked.routes.rules.iter().enumerate();
-    let Some((rule_index, rule)) = rules.find(|(_, r)| r.matcher.is_none() && is_source(&r.sources, caller)) else {
+    let Some((rule_index, rule)) = find_tcp_rule(&asked.routes, caller) else {
         return Routed::NoRule;
     };
     match split::pick(&rule.legs, random) {
@@ -81,6 +84,11 @@ pub fn find_rule<'t>(
     })
 }
 
+/// The first rule for this caller that asks nothing of a request.
+pub fn find_tcp_rule(routes: &Routes, caller: Option<ServiceId>) -> Option<(usize, &Rule)> {
+    routes.rules.iter().enumerate().find(|(_, r)| r.matcher.is_none() && is_source(&r.sources, caller))
+}
+
 /// Whether a list of calling services (empty: all) holds the caller.
 pub(crate) fn is_source(sources: &[ServiceId], caller: Option<ServiceId>) -> bool {
     sources.is_empty() || caller.is_some_and(|c| sources.binary_search(&c).is_ok())
@@ -88,9 +96,17 @@ pub(crate) fn is_source(sources: &[ServiceId], caller: Option<ServiceId>) -> boo
 
 /// The path to forward when the rule rewrites the matched prefix; the result is in normal form.
 ///
-/// `None`: the path stays. A rule that matched the whole path exactly has it replaced whole; a rule without a path
-/// has the prefix `/`; one with a regular expression is not rewritten.
-pub fn rewrite(rule: &Rule, path: &[u8], out: &mut Vec<u8>) -> bool {
-    let _ = (rule, path, out);
-    false
+/// False: the path stays. A rule that matched the whole path exactly has it replaced whole; a rule without a path
+/// has the prefix `/`; one with a regular expression is not rewritten. An error is a 400: the two parts join to a path without normal form.
+pub fn rewrite(rule: &Rule, path: &[u8], out: &mut Vec<u8>) -> Result<bool, Refused> {
+    let Some(prefix) = &rule.prefix_rewrite else { return Ok(false) };
+    let replaced = rule.matcher.as_ref().map_or(Some(1), |m| m.rewritten_bytes(path));
+    let (Some(replaced), true) = (replaced, path.starts_with(b"/")) else { return Ok(false) };
+    // Rare (a rewriting rule), so one buffer more is fair: the new path may need joining (`/` + `/x`).
+    let joined = [prefix.as_bytes(), &path[replaced..]].concat();
+    if normalize(&joined, out)? == Normal::Same {
+        out.clear();
+        out.extend_from_slice(&joined);
+    }
+    Ok(true)
 }
