@@ -3,7 +3,7 @@
 use crate::clock::Deadline;
 use crate::http1::head::{RequestHead, request};
 use crate::http1::{HeadScan, Refused, Sender};
-use crate::stream::{Buf, Stream, give, lend};
+use crate::stream::{Buf, Session, Stream, give, lend};
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
@@ -22,9 +22,25 @@ pub struct Client {
     pub stream: Stream,
     pub buf: Buf,
     pub deadline: Deadline,
-    /// The current request's head, kept until the request ends: it is forwarded, replayed and decided on again.
-    pub head: Vec<u8>,
     fresh: bool,
+}
+
+/// A request's head, kept until the request ends: it is forwarded, replayed and decided on again.
+pub struct HeadBytes(Vec<u8>);
+
+impl std::ops::Deref for HeadBytes {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for HeadBytes {
+    fn drop(&mut self) {
+        give(&mut self.0);
+    }
 }
 
 /// Why there is no next request.
@@ -36,13 +52,12 @@ pub enum NoHead {
 
 impl Client {
     pub fn new(stream: Stream, deadline: Deadline) -> Client {
-        Client { stream, buf: Buf::new(), deadline, head: Vec::new(), fresh: true }
+        Client { stream, buf: Buf::new(), deadline, fresh: true }
     }
 
-    /// Reads the next request's head into `head`. `leave` is asked while the connection is idle.
+    /// Reads the next request's head. `leave` is asked while the connection is idle.
     #[inline]
-    pub async fn next_head(&mut self, sender: Sender, mut leave: impl FnMut() -> bool) -> Result<RequestHead, NoHead> {
-        give(&mut self.head);
+    pub async fn next_head(&mut self, sender: Sender, mut leave: impl FnMut(Option<&Session>) -> bool) -> Result<(RequestHead, HeadBytes), NoHead> {
         let mut scan = HeadScan::default();
         let mut timed = std::mem::replace(&mut self.fresh, false);
         self.deadline.arm(if timed { HEAD_MS } else { IDLE_MS });
@@ -51,10 +66,10 @@ impl Client {
                 if scan.ready(self.buf.data())
                     && let Some(h) = request(self.buf.data(), sender).map_err(NoHead::Refused)?
                 {
-                    self.head = lend();
-                    self.head.extend_from_slice(&self.buf.data()[..h.len]);
+                    let mut bytes = HeadBytes(lend());
+                    bytes.0.extend_from_slice(&self.buf.data()[..h.len]);
                     self.buf.consume(h.len);
-                    return Ok(h);
+                    return Ok((h, bytes));
                 }
                 if !std::mem::replace(&mut timed, true) {
                     self.deadline.arm(HEAD_MS);
@@ -68,7 +83,7 @@ impl Client {
                 } else {
                     NoHead::Over
                 })),
-                Poll::Pending if !begun && leave() => Poll::Ready(Err(NoHead::Over)),
+                Poll::Pending if !begun && leave(self.stream.session()) => Poll::Ready(Err(NoHead::Over)),
                 Poll::Pending => Poll::Pending,
             })
             .await?;
@@ -123,11 +138,5 @@ impl Client {
             self.buf.consume(n);
             left = left.saturating_sub(n);
         }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        give(&mut self.head);
     }
 }

@@ -42,6 +42,11 @@ impl Flags {
         Flags(self.0 | 1 << flag as u16)
     }
 
+    #[must_use]
+    pub fn with_all(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
     pub fn text(self) -> String {
         let set: Vec<&str> = Flag::ALL.into_iter().filter(|f| self.0 & 1 << *f as u16 != 0).map(Flag::code).collect();
         set.join(",")

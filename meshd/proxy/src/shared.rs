@@ -96,6 +96,10 @@ impl SharedInbound {
         (limit == 0 || before < limit).then_some(entered)
     }
 
+    pub fn open(&self) -> u32 {
+        self.open.load(Relaxed)
+    }
+
     pub fn drain(&self) {
         self.draining.store(1, Relaxed);
     }

@@ -45,6 +45,8 @@ pub struct Local {
     pub balance: Balancer,
     pools: Vec<Rc<Pool>>,
     app_pools: Vec<Rc<Pool>>,
+    /// By endpoint: the local instance that it is, if it runs here.
+    here: Vec<Option<InboundId>>,
     hits: Vec<Vec<Cell<u64>>>,
     handles: RefCell<HashMap<(Reporter, u32, u32), Handle>>,
 }
@@ -59,7 +61,14 @@ impl Local {
         let balance = Balancer::new(&snap, before.map(|b| (&b.balance, b.tables())), now_ms);
         let (pools, app_pools) = take_over_pools(&snap, before);
         let hits = snap.tables.services.iter().map(|s| s.routes.rules.iter().map(|_| Cell::new(0)).collect()).collect();
-        Local { snap, balance, pools, app_pools, hits, handles: RefCell::default() }
+        let here = snap.tables.endpoints.iter().map(|e| snap.tables.inbound_id(&e.name)).collect();
+        Local { snap, balance, pools, app_pools, here, hits, handles: RefCell::default() }
+    }
+
+    /// The instance of this host that an endpoint is: called in-process, without TLS.
+    #[inline]
+    pub fn here(&self, id: EndpointId) -> Option<InboundId> {
+        self.here.get(id.index()).copied().flatten()
     }
 
     /// Idle streams to an endpoint.

@@ -22,6 +22,7 @@ pub struct Broken;
 pub struct Body {
     framing: Framing,
     done: bool,
+    begun: bool,
     kept: Vec<u8>,
     keep: bool,
 }
@@ -34,7 +35,7 @@ impl Body {
             Framing::Length(n) => n <= limit as u64,
             _ => true,
         };
-        Body { framing, done, kept: Vec::new(), keep: limit > 0 && fits }
+        Body { framing, done, begun: false, kept: Vec::new(), keep: limit > 0 && fits }
     }
 
     /// All of it was read from the client.
@@ -43,15 +44,16 @@ impl Body {
         self.done
     }
 
-    /// Whether all that was read is still held.
+    /// Whether the request can be sent again: nothing of the body left, or all that left is still held.
     #[inline]
     pub fn replayable(&self) -> bool {
-        self.keep
+        self.keep || !self.begun
     }
 
     /// Puts what was sent before, and what already arrived, behind the head: one record, one write.
     #[inline]
     pub fn begin(&mut self, client: &mut Client, up: &mut Stream) -> Result<(), Broken> {
+        self.begun = true;
         if !self.kept.is_empty() {
             up.out().extend_from_slice(&self.kept);
         }

@@ -92,7 +92,7 @@ impl<'a, 'g> Call<'a, 'g> {
             Poll::Ready(_) => return Poll::Ready(Err(Failure::Reset { any })),
             Poll::Pending => {}
         }
-        if let Some(s) = self.guard.check(&self.client.deadline, up.stream.session()) {
+        if let Some(s) = self.guard.check(&self.client.deadline, up.stream.session().or(self.client.stream.session())) {
             return Poll::Ready(Err(Failure::Stopped(s)));
         }
         // a client that went away has its request cancelled at once
@@ -196,7 +196,7 @@ impl<'a, 'g> Call<'a, 'g> {
             Poll::Ready(r) => return Poll::Ready(r.map_err(|_| BrokenOff::Stopped(Stop::Gone))),
             Poll::Pending => {}
         }
-        self.guard.check(&self.client.deadline, up.stream.session()).map_or(Poll::Pending, |s| Poll::Ready(Err(BrokenOff::Stopped(s))))
+        self.guard.check(&self.client.deadline, up.stream.session().or(self.client.stream.session())).map_or(Poll::Pending, |s| Poll::Ready(Err(BrokenOff::Stopped(s))))
     }
 
     /// Reads more of the body; true: it ended with the connection, as announced.
@@ -209,7 +209,7 @@ impl<'a, 'g> Call<'a, 'g> {
                 Poll::Ready(r) => return Poll::Ready(r.map_err(|_| BrokenOff::Upstream)),
                 Poll::Pending => {}
             }
-            if let Some(s) = self.guard.check(&self.client.deadline, up.stream.session()) {
+            if let Some(s) = self.guard.check(&self.client.deadline, up.stream.session().or(self.client.stream.session())) {
                 return Poll::Ready(Err(BrokenOff::Stopped(s)));
             }
             if self.body.is_done() && self.client.poll_gone(cx) {
