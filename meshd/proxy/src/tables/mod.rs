@@ -6,7 +6,7 @@
 
 mod build;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
