@@ -59,7 +59,7 @@ fn open(path: &str) -> Option<File> {
     match OpenOptions::new().create(true).append(true).mode(0o640).open(path) {
         Ok(f) => Some(f),
         Err(e) => {
-            crate::error::log("error", "access log cannot be opened, lines go to stdout", &[("path", path), ("error", &e.to_string())]);
+            crate::logging::log("error", "access log cannot be opened, lines go to stdout", &[("path", path), ("error", &e.to_string())]);
             None
         }
     }
@@ -79,7 +79,7 @@ fn write_all(from: &Receiver<Job>) {
                     None => std::io::stdout().lock().write_all(&l),
                 };
                 if let Err(e) = r {
-                    crate::error::log("error", "access log cannot be written", &[("error", &e.to_string())]);
+                    crate::logging::log("error", "access log cannot be written", &[("error", &e.to_string())]);
                 }
             }
         }

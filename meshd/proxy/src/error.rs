@@ -258,3 +258,50 @@ pub fn reason_phrase(status: u16) -> &'static str {
         _ => "Server Error",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, Fault, Flag, Retry};
+    use crate::http1::Sender;
+    use crate::http1::response::response;
+
+    fn text(answer: Answer<'_>, to: Sender, head_only: bool) -> String {
+        let mut out = Vec::new();
+        answer.write(&mut out, to, true, head_only);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn answers_name_the_service_and_the_intention_only_when_asked() {
+        let told = text(Answer::denied("api", "service-intentions/api#Sources[1]@5", true), Sender::App, false);
+        assert!(
+            told.ends_with("\r\n\r\nmeshd: service \"api\": denied [UAEX] by service-intentions/api#Sources[1]@5\n")
+        );
+        assert!(!text(Answer::denied("api", "secret", false), Sender::App, false).contains("secret"));
+        assert!(text(Answer::no_endpoint("api"), Sender::App, false).contains("\"api\""));
+    }
+
+    #[test]
+    fn answers_are_whole_responses_marked_for_proxies_only() {
+        for head_only in [false, true] {
+            let bytes = text(Answer::unknown_service("x"), Sender::Peer, head_only);
+            let head = response(bytes.as_bytes(), Sender::Peer, head_only).unwrap().unwrap();
+            assert_eq!((head.status, head.close), (503, true));
+            assert_eq!(head.answer.map(|a| a.of(bytes.as_bytes())), Some(&b"NR"[..]));
+            let left = (bytes.len() - head.len) as u64;
+            assert_eq!(head.framing, crate::http1::framing::Framing::length(left));
+        }
+        assert!(!text(Answer::timeout("x"), Sender::App, false).contains("x-meshd"));
+    }
+
+    #[test]
+    fn flags_have_one_code_each_and_only_what_never_reached_the_app_is_always_retried() {
+        for flag in Flag::ALL {
+            assert_eq!(Flag::parse(flag.code().as_bytes()), Some(flag));
+            let never_reached = matches!(flag, Flag::ConnectFailure | Flag::NoEndpoint | Flag::Draining);
+            assert_eq!(flag.retry() == Retry::Always, never_reached, "{flag:?}");
+        }
+        assert_eq!(Flag::parse(b"XX"), None);
+        assert_eq!((Flag::Denied.fault(), Flag::Timeout.fault()), (Fault::Policy, Fault::Upstream));
+    }
+}

@@ -3,6 +3,8 @@
 //! Stages: `listener identity route authorize retry balance connect exchange`; none imports a later one. Beside the
 //! path: `stream` (bytes), `downstream` (an accepted connection), `http1`, `headers`, `fault`, `clock`, `worker` (a
 //! data thread's own), `shared` (what threads share), `proxy` (the control thread), `runtime` (the threads).
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking"))]
+
 pub mod access_log;
 pub mod authorize;
 pub mod balance;
@@ -20,6 +22,7 @@ pub mod headers;
 pub mod http1;
 pub mod identity;
 pub mod listener;
+pub mod logging;
 pub mod metrics;
 pub mod proxy;
 pub mod retry;

@@ -1,7 +1,7 @@
 //! `meshd-proxy run --run-dir DIR --generation N [--threads N]` and `meshd-proxy explain`.
 
 use meshd_proxy::config::frames::ExplainInput;
-use meshd_proxy::error::log;
+use meshd_proxy::logging::log;
 use meshd_proxy::proxy::{Options, run};
 use std::io::{Read, Write};
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use crate::clock::{unix_ms, unix_seconds};
 use crate::config::SCHEMA;
 use crate::config::frames::{Applied, Config, Drain, DrainScope, Event, FromProxy, Hello, Rejected, ToProxy, Update};
 use crate::control::{self, Holder};
-use crate::error::log;
+use crate::logging::log;
 use crate::events::Events;
 use crate::identity::Keys;
 use crate::runtime::{Common, Threads};
@@ -80,9 +80,9 @@ pub fn run(options: Options) -> io::Result<()> {
             "info",
             "started",
             &[
-                ("generation", &p.options.generation.to_string()),
-                ("threads", &p.threads.count().to_string()),
-                ("open_files", &open_files.to_string()),
+                ("generation", p.options.generation.to_string().as_str()),
+                ("threads", p.threads.count().to_string().as_str()),
+                ("open_files", open_files.to_string().as_str()),
                 ("version", env!("CARGO_PKG_VERSION")),
             ],
         );

@@ -124,7 +124,7 @@ fn run(index: usize, common: Common, commands: mpsc::UnboundedReceiver<Command>)
     let runtime = Builder::new_current_thread().enable_io().enable_time().on_thread_unpark(woken).build_local(LocalOptions::default());
     match runtime {
         Ok(rt) => rt.block_on(serve(index, common, commands)),
-        Err(e) => crate::error::log("error", "a data thread cannot start", &[("error", &e.to_string())]),
+        Err(e) => crate::logging::log("error", "a data thread cannot start", &[("error", &e.to_string())]),
     }
 }
 

@@ -7,7 +7,7 @@
 mod der;
 mod leaf;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use leaf::{Leaf, Usage, read_leaf};
 

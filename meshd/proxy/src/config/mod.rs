@@ -5,6 +5,8 @@
 
 pub mod frames;
 pub mod parse;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

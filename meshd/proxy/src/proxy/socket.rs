@@ -41,7 +41,7 @@ pub fn bind(run_dir: &Path, generation: u64) -> io::Result<UnixListener> {
 pub fn is_ours(s: &UnixStream) -> bool {
     let ours = s.peer_cred().is_ok_and(|c| c.uid() == 0 || c.uid() == crate::sys::effective_uid());
     if !ours {
-        crate::error::log("warning", "control connection of another user refused", &[]);
+        crate::logging::log("warning", "control connection of another user refused", &[]);
     }
     ours
 }
@@ -92,7 +92,7 @@ impl Meshd {
                 self.waiting.set(self.waiting.get() + 1);
                 let _ = self.out.send(bytes);
             }
-            Err(e) => crate::error::log("error", "a frame cannot be sent", &[("error", &e.to_string())]),
+            Err(e) => crate::logging::log("error", "a frame cannot be sent", &[("error", &e.to_string())]),
         }
     }
 

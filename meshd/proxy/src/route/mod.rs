@@ -5,7 +5,7 @@ mod split;
 
 pub(crate) use split::scale;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::http1::Refused;
 use crate::http1::path::{Normal, normalize};

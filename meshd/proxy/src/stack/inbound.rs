@@ -77,9 +77,6 @@ impl Destination {
         self.inbound().protocol
     }
 
-    pub fn id(&self) -> InboundId {
-        self.id
-    }
 
     pub fn has_place(&self) -> bool {
         self.place.is_some()

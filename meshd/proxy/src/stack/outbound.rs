@@ -199,8 +199,12 @@ async fn carry<'t>(
     notes: &mut Notes<'t>,
 ) -> Outcome<'t> {
     let mut rewritten = Vec::new();
-    if d.rule.prefix_rewrite.is_some() && rewrite(d.rule, request.view.path, &mut rewritten) {
-        request.path = Some(&rewritten);
+    if d.rule.prefix_rewrite.is_some() {
+        match rewrite(d.rule, request.view.path, &mut rewritten) {
+            Ok(true) => request.path = Some(&rewritten),
+            Ok(false) => {}
+            Err(r) => return Outcome::Answer(Answer::refused(r)),
+        }
     }
     // the peer that answers must stay one that is trusted
     let still = |s: Option<&Session>| super::still_trusted(w, s, Usage::Server);

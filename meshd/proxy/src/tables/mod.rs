@@ -6,7 +6,7 @@
 
 mod build;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -254,6 +254,8 @@ pub struct Trust {
     pub roots: Vec<CertificateDer<'static>>,
     /// Digest over trust domain and roots: sessions of another bundle are not resumed.
     pub roots_digest: Box<str>,
+    /// Digest over everything here: live peers are verified again when it changes.
+    pub digest: Box<str>,
     /// `before_ms` by identity; 0: all.
     revoked_identities: HashMap<Box<str>, u64>,
     revoked_serials: HashSet<Box<str>>,
