@@ -74,7 +74,7 @@ fn what_cannot_be_reached_is_told() {
     assert_eq!(told.verdict, "unavailable");
     assert!(told.decisions.iter().any(|d| d.stage == "balance" && d.detail == "0 usable (1 draining)"));
     let plain = json!({"kind": "endpoint", "name": "db/c/1", "id": "1", "service": "db", "node": "c", "address": "127.0.0.3:1"});
-    let told = ask(&[plain.clone()], json!({"source": "web", "destination": "db"}));
+    let told = ask(std::slice::from_ref(&plain), json!({"source": "web", "destination": "db"}));
     assert_eq!(told.verdict, "unavailable", "plaintext is never chosen by accident");
     let allowed = json!({"kind": "service", "name": "db", "callers": {"web": {"allow_plaintext": true}}});
     let source = json!({"kind": "listener", "name": "l", "address": "127.0.0.1", "port": 1, "instance": "web/a/1", "service": "db"});
