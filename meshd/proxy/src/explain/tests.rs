@@ -98,3 +98,13 @@ fn a_request_that_would_be_refused_is_an_error() {
     let e = explain(&ExplainInput::parse(input.as_bytes()).unwrap(), 0).unwrap_err();
     assert_eq!((e.resource.as_str(), e.path.as_str()), ("request", "path"));
 }
+
+#[test]
+fn the_golden_question_is_answered() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/explain_input.json");
+    let input = ExplainInput::parse(&std::fs::read(path).unwrap()).unwrap();
+    let told = explain(&input, 0).unwrap();
+    assert_eq!(told.verdict, "allow");
+    let origin = "service-intentions/api#Sources[0].Permissions[1]@5";
+    assert_eq!(said(&told).last().copied(), Some(("authorize", "allow", origin)));
+}
