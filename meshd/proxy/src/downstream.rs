@@ -57,7 +57,11 @@ impl Client {
 
     /// Reads the next request's head. `leave` is asked while the connection is idle.
     #[inline]
-    pub async fn next_head(&mut self, sender: Sender, mut leave: impl FnMut(Option<&Session>) -> bool) -> Result<(RequestHead, HeadBytes), NoHead> {
+    pub async fn next_head(
+        &mut self,
+        sender: Sender,
+        mut leave: impl FnMut(Option<&Session>) -> bool,
+    ) -> Result<(RequestHead, HeadBytes), NoHead> {
         let mut scan = HeadScan::default();
         let mut timed = std::mem::replace(&mut self.fresh, false);
         self.deadline.arm(if timed { HEAD_MS } else { IDLE_MS });

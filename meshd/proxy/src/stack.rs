@@ -68,7 +68,10 @@ pub async fn inbound(w: Rc<Worker>, mut io: TcpStream, from: SocketAddr) {
     let accepted = match shaken {
         Ok(Ok(a)) => a,
         failed => {
-            let why = failed.map_or_else(|()| "handshake took too long".to_owned(), |r| r.err().map_or_else(String::new, |e| e.to_string()));
+            let why = failed.map_or_else(
+                |()| "handshake took too long".to_owned(),
+                |r| r.err().map_or_else(String::new, |e| e.to_string()),
+            );
             w.events.say("tls_failure", |e| e.detail = format!("{from}: {why}"));
             return;
         }

@@ -70,7 +70,13 @@ impl Pool {
             if idle[i].caller == caller {
                 let mut one = idle.swap_remove(i);
                 if !one.stream.stale(cx) {
-                    return Some(Upstream { stream: one.stream, buf: Buf::new(), reused: true, pool: Some((self.clone(), caller)), epoch: self.epoch.get() });
+                    return Some(Upstream {
+                        stream: one.stream,
+                        buf: Buf::new(),
+                        reused: true,
+                        pool: Some((self.clone(), caller)),
+                        epoch: self.epoch.get(),
+                    });
                 }
                 i = i.min(idle.len());
             }

@@ -22,12 +22,19 @@ enum Way {
 }
 
 /// Relays until both directions ended, one end broke, nothing moved for `idle_ms` (0: no limit), or it is cut.
-pub async fn relay(mut a: End<'_>, mut b: End<'_>, guard: &mut Guard<'_>, deadline: &Deadline, idle_ms: u64) -> Result<(), Stop> {
+pub async fn relay(
+    mut a: End<'_>,
+    mut b: End<'_>,
+    guard: &mut Guard<'_>,
+    deadline: &Deadline,
+    idle_ms: u64,
+) -> Result<(), Stop> {
     let (mut there, mut back) = (Way::Open, Way::Open);
     guard.phase(deadline, idle_ms);
     poll_fn(|cx| {
         let mut moved = false;
-        let r = poll_way(cx, &mut a, &mut b, &mut there, &mut moved).and_then(|()| poll_way(cx, &mut b, &mut a, &mut back, &mut moved));
+        let r = poll_way(cx, &mut a, &mut b, &mut there, &mut moved)
+            .and_then(|()| poll_way(cx, &mut b, &mut a, &mut back, &mut moved));
         if r.is_err() {
             return Poll::Ready(Err(Stop::Gone));
         }
@@ -44,7 +51,13 @@ pub async fn relay(mut a: End<'_>, mut b: End<'_>, guard: &mut Guard<'_>, deadli
 }
 
 /// Moves what can be moved from one end to the other.
-fn poll_way(cx: &mut Context<'_>, from: &mut End<'_>, to: &mut End<'_>, way: &mut Way, moved: &mut bool) -> Result<(), ()> {
+fn poll_way(
+    cx: &mut Context<'_>,
+    from: &mut End<'_>,
+    to: &mut End<'_>,
+    way: &mut Way,
+    moved: &mut bool,
+) -> Result<(), ()> {
     if *way == Way::Shut {
         return Ok(());
     }

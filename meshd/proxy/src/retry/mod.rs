@@ -103,7 +103,9 @@ mod tests {
     fn an_operators_rule_says_which_statuses_and_covers_all_methods() {
         let on = RetryOn { gateway_error: true, ..RetryOn::default() };
         let rule = Retry { on, status_codes: vec![429], default: false, ..own() };
-        for (status, marked, want) in [(502, None, true), (500, None, false), (429, None, true), (503, Some(Flag::RateLimited), false)] {
+        for (status, marked, want) in
+            [(502, None, true), (500, None, false), (429, None, true), (503, Some(Flag::RateLimited), false)]
+        {
             assert_eq!(wanted(&rule, false, Failed::Status { status, marked }), want, "{status}");
         }
         assert!(!wanted(&rule, true, Failed::Connect));

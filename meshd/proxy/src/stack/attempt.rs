@@ -129,7 +129,9 @@ impl<'r, 't> Attempts<'r, 't> {
         }
         loop {
             // where: another endpoint than the one that failed, if there is one
-            let Some(id) = self.local.balance.pick(self.decision.leg, self.last, self.w.random.next(), self.w.clock.now_ns()) else {
+            let Some(id) =
+                self.local.balance.pick(self.decision.leg, self.last, self.w.random.next(), self.w.clock.now_ns())
+            else {
                 return Outcome::Answer(Answer::no_endpoint(self.service_name()));
             };
             let Some(state) = self.local.balance.endpoint(id) else { return Outcome::Gone };
@@ -151,7 +153,8 @@ impl<'r, 't> Attempts<'r, 't> {
             return false;
         }
         let now_s = self.w.clock.coarse_ms() / 1000;
-        let may = self.tries <= rule.attempts && self.shared().is_some_and(|s| s.budget.take(rule.budget_percent, rule.budget_min_per_second, now_s));
+        let may = self.tries <= rule.attempts
+            && self.shared().is_some_and(|s| s.budget.take(rule.budget_percent, rule.budget_min_per_second, now_s));
         if !may {
             self.exhausted = true;
             self.flags = self.flags.with(Flag::RetriesExhausted);
@@ -173,7 +176,14 @@ impl<'r, 't> Attempts<'r, 't> {
     }
 
     /// One try on one endpoint, with its place in the balancer.
-    async fn on(&mut self, id: EndpointId, state: &Rc<Endpoint>, client: &mut Client, body: &mut Body, guard: &mut Guard<'_>) -> Tried<'t> {
+    async fn on(
+        &mut self,
+        id: EndpointId,
+        state: &Rc<Endpoint>,
+        client: &mut Client,
+        body: &mut Body,
+        guard: &mut Guard<'_>,
+    ) -> Tried<'t> {
         self.served_here = false;
         state.ewma.begin();
         let mut latency = None;
@@ -182,7 +192,14 @@ impl<'r, 't> Attempts<'r, 't> {
         tried
     }
 
-    async fn exchange(&mut self, id: EndpointId, client: &mut Client, body: &mut Body, guard: &mut Guard<'_>, latency: &mut Option<u64>) -> Tried<'t> {
+    async fn exchange(
+        &mut self,
+        id: EndpointId,
+        client: &mut Client,
+        body: &mut Body,
+        guard: &mut Guard<'_>,
+        latency: &mut Option<u64>,
+    ) -> Tried<'t> {
         let _place = match self.enter(id) {
             Ok(place) => place,
             Err(answer) => return Tried::Done(Outcome::Answer(answer)),
@@ -202,7 +219,9 @@ impl<'r, 't> Attempts<'r, 't> {
                     return self.respond(id, call, up, &h).await;
                 }
                 // it was idle and the other side had enough of it: that says nothing about the endpoint
-                Err(Failure::Reset { any: false }) if up.reused && !fresh && self.idempotent && body.replayable() => fresh = true,
+                Err(Failure::Reset { any: false }) if up.reused && !fresh && self.idempotent && body.replayable() => {
+                    fresh = true
+                }
                 Err(f) => return self.no_head(id, f, guard),
             }
         }
@@ -215,7 +234,8 @@ impl<'r, 't> Attempts<'r, 't> {
         self.served_here = true;
         let t = self.local.tables();
         let inbound = t.inbound(here);
-        let verdict = authorize::request(&inbound.permissions, Caller::local(self.from.caller_name()), self.request.view);
+        let verdict =
+            authorize::request(&inbound.permissions, Caller::local(self.from.caller_name()), self.request.view);
         if !verdict.allowed {
             let explain = t.settings.as_ref().is_some_and(|s| s.explain_denials);
             super::denied(self.w, self.service_name(), verdict.origin, self.from.caller_name());
@@ -229,7 +249,13 @@ impl<'r, 't> Attempts<'r, 't> {
     }
 
     /// A stream to the endpoint: a pooled one, or a new one within the connect timeout.
-    async fn acquire(&mut self, id: EndpointId, fresh: bool, client: &mut Client, guard: &mut Guard<'_>) -> Result<Upstream, Tried<'t>> {
+    async fn acquire(
+        &mut self,
+        id: EndpointId,
+        fresh: bool,
+        client: &mut Client,
+        guard: &mut Guard<'_>,
+    ) -> Result<Upstream, Tried<'t>> {
         let here = self.local.here(id);
         let (pool, number) = match here {
             Some(i) => (self.local.app_pool(i), 0),
@@ -240,7 +266,10 @@ impl<'r, 't> Attempts<'r, 't> {
             return Ok(up);
         }
         let target = self.target(id, here).map_err(|a| Tried::Done(Outcome::Answer(a)))?;
-        guard.phase(&client.deadline, here.map_or(self.upstream.connect_timeout_ms, |i| self.local.tables().inbound(i).connect_timeout_ms));
+        guard.phase(
+            &client.deadline,
+            here.map_or(self.upstream.connect_timeout_ms, |i| self.local.tables().inbound(i).connect_timeout_ms),
+        );
         let opened = connect::unless(connect::open(&target, Some((pool, number))), |cx| {
             guard.check(&client.deadline, None).or_else(|| client.poll_gone(cx).then_some(Stop::Gone))
         });
@@ -276,7 +305,12 @@ impl<'r, 't> Attempts<'r, 't> {
             if self.upstream.allow_plaintext && !t.service(endpoint.service).meshed {
                 return Ok(Target::Plain(endpoint.address));
             }
-            return Err(Answer::new(503, Flag::NoEndpoint, "the endpoint is not meshed and plaintext is not allowed", self.service_name()));
+            return Err(Answer::new(
+                503,
+                Flag::NoEndpoint,
+                "the endpoint is not meshed and plaintext is not allowed",
+                self.service_name(),
+            ));
         };
         let keys = &self.local.snap.keys;
         match (keys.own(self.from.instance()), keys.trust()) {
@@ -288,20 +322,33 @@ impl<'r, 't> Attempts<'r, 't> {
                 server_name: &mesh.server_name,
                 alpn: ALPN_HTTP,
             }),
-            _ => Err(Answer::new(503, Flag::ConnectFailure, "this host has no identity for the caller yet", self.service_name())),
+            _ => Err(Answer::new(
+                503,
+                Flag::ConnectFailure,
+                "this host has no identity for the caller yet",
+                self.service_name(),
+            )),
         }
     }
 
     #[inline]
     fn write_head(&self, up: &mut Upstream) {
         let (rule, leg, r) = (self.decision.rule, self.decision.leg, &self.request);
-        let source = if self.served_here { self.local.tables().identity(self.from.instance()).map(|i| i.spiffe.as_str()) } else { None };
+        let source = if self.served_here {
+            self.local.tables().identity(self.from.instance()).map(|i| i.spiffe.as_str())
+        } else {
+            None
+        };
         let how = ForwardRequest {
             path: r.path,
             edits: [rule.request_headers.as_ref(), leg.request_headers.as_ref()],
             traceparent: Some(r.trace),
             source,
-            attempt: if self.served_here || up.stream.session().is_none() { 0 } else { (self.tries - 1).min(255) as u8 },
+            attempt: if self.served_here || up.stream.session().is_none() {
+                0
+            } else {
+                (self.tries - 1).min(255) as u8
+            },
             close: false,
         };
         build::request(up.stream.out(), r.bytes, r.head, &how);
@@ -309,7 +356,13 @@ impl<'r, 't> Attempts<'r, 't> {
 
     /// A response head came: is it a failure, is there another try, or is it sent on.
     #[inline]
-    async fn respond(&mut self, id: EndpointId, mut call: Call<'_, '_>, mut up: Upstream, h: &ResponseHead) -> Tried<'t> {
+    async fn respond(
+        &mut self,
+        id: EndpointId,
+        mut call: Call<'_, '_>,
+        mut up: Upstream,
+        h: &ResponseHead,
+    ) -> Tried<'t> {
         let marked = h.answer.and_then(|s| Flag::parse(s.of(up.buf.data())));
         match marked {
             None if h.status < 500 => self.succeeded(id),

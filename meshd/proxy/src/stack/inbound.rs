@@ -77,7 +77,6 @@ impl Destination {
         self.inbound().protocol
     }
 
-
     pub fn has_place(&self) -> bool {
         self.place.is_some()
     }
@@ -101,14 +100,20 @@ impl Destination {
 
     /// What is left of this connection's right to be, after the tables changed: the instance, its protocol, trust,
     /// layer 4. `decide` says the rest.
-    pub fn still(&self, w: &Worker, session: Option<&Session>, decide: impl FnOnce(&Permissions, Caller<'_>) -> bool) -> bool {
+    pub fn still(
+        &self,
+        w: &Worker,
+        session: Option<&Session>,
+        decide: impl FnOnce(&Permissions, Caller<'_>) -> bool,
+    ) -> bool {
         let now = w.local();
         let t = now.tables();
         let Some(inbound) = t.inbound_id(&self.name).map(|i| t.inbound(i)) else { return false };
         if inbound.protocol != self.protocol() || session.is_none() {
             return false;
         }
-        let trusted = now.snap.keys.same_trust(&self.local.snap.keys) || session.is_some_and(|s| Accepted::still_trusted(s, &now.snap.keys, Usage::Client));
+        let trusted = now.snap.keys.same_trust(&self.local.snap.keys)
+            || session.is_some_and(|s| Accepted::still_trusted(s, &now.snap.keys, Usage::Client));
         let caller = Caller::of(&self.peer, t.trust_domain());
         let connect = authorize::at_connect(&inbound.permissions, caller, inbound.protocol);
         let layer4 = !matches!(connect, Connect::Decided(v) if !v.allowed);
@@ -197,8 +202,15 @@ async fn one(w: &Rc<Worker>, client: &mut Client, to: &Destination, head: &Reque
         let still = |s: Option<&Session>| to.still(w, s, |p, c| authorize::request(p, c, &view).allowed);
         let mut guard = Guard::new(&w.clock, &still, inbound.request_timeout_ms);
         let parent = head.traceparent.and_then(|s| TraceParent::parse(s.of(&bytes)));
-        trace = Some(parent.map_or_else(|| TraceParent::create(|| w.random.next(), false), |p| p.child(|| w.random.next())));
-        let how = ForwardRequest { path, traceparent: trace.as_ref(), source: Some(to.peer.as_str()), ..ForwardRequest::default() };
+        trace = Some(
+            parent.map_or_else(|| TraceParent::create(|| w.random.next(), false), |p| p.child(|| w.random.next())),
+        );
+        let how = ForwardRequest {
+            path,
+            traceparent: trace.as_ref(),
+            source: Some(to.peer.as_str()),
+            ..ForwardRequest::default()
+        };
         carry(w, client, to, (head, &bytes, &how), &mut body, &mut guard).await
     };
     let (code, flags, next) = conclude(client, head, &mut body, outcome, to.sender).await;
@@ -239,7 +251,11 @@ async fn carry<'t>(
                     Err(BrokenOff::Stopped(s)) => Outcome::BrokenOff { status, stop: Some(s) },
                 };
             }
-            Err(Failure::Reset { any: false }) if up.reused && !fresh && body.replayable() && retry::is_idempotent(head.method.of(bytes)) => fresh = true,
+            Err(Failure::Reset { any: false })
+                if up.reused && !fresh && body.replayable() && retry::is_idempotent(head.method.of(bytes)) =>
+            {
+                fresh = true
+            }
             Err(f) => return no_head(f, to),
         }
     }
@@ -255,7 +271,12 @@ fn no_head<'t>(f: Failure, to: &'t Destination) -> Outcome<'t> {
 }
 
 /// A connection to the app: a pooled one, or a new one within the connect timeout.
-async fn acquire<'t>(client: &mut Client, to: &'t Destination, fresh: bool, guard: &mut Guard<'_>) -> Result<Upstream, Outcome<'t>> {
+async fn acquire<'t>(
+    client: &mut Client,
+    to: &'t Destination,
+    fresh: bool,
+    guard: &mut Guard<'_>,
+) -> Result<Upstream, Outcome<'t>> {
     let Some(pool) = to.local.app_pool(to.id) else { return Err(Outcome::Gone) };
     if !fresh && let Some(up) = connect::pooled(pool, 0).await {
         return Ok(up);
@@ -273,7 +294,13 @@ async fn acquire<'t>(client: &mut Client, to: &'t Destination, fresh: bool, guar
     }
 }
 
-async fn conclude(client: &mut Client, head: &RequestHead, body: &mut Body, outcome: Outcome<'_>, to: Sender) -> (u16, Flags, Next) {
+async fn conclude(
+    client: &mut Client,
+    head: &RequestHead,
+    body: &mut Body,
+    outcome: Outcome<'_>,
+    to: Sender,
+) -> (u16, Flags, Next) {
     match outcome {
         Outcome::Relayed { status, keep } => (status, Flags::NONE, if keep { Next::Keep } else { Next::Linger }),
         Outcome::BrokenOff { status, stop } => {
@@ -292,7 +319,17 @@ async fn conclude(client: &mut Client, head: &RequestHead, body: &mut Body, outc
 }
 
 #[allow(clippy::too_many_arguments)] // a record in its parts
-fn note(w: &Worker, to: &Destination, method: &[u8], path: &[u8], code: u16, flags: Flags, origin: &str, began_ns: u64, trace: &[u8]) {
+fn note(
+    w: &Worker,
+    to: &Destination,
+    method: &[u8],
+    path: &[u8],
+    code: u16,
+    flags: Flags,
+    origin: &str,
+    began_ns: u64,
+    trace: &[u8],
+) {
     let t = to.local.tables();
     let destination = to.inbound().service;
     let source = to.peer.service().unwrap_or("");

@@ -97,7 +97,8 @@ async fn one(w: &Rc<Worker>, client: &mut Client, from: &Origin, head: &RequestH
         headers: HeaderLines::Head(head.headers.of(&bytes)),
     };
     let trace = trace(w, from, head, &bytes);
-    let mut notes = Notes { flags: Flags::NONE, origin: "", destination: from.service, endpoint: "", attempts: 0, here: false };
+    let mut notes =
+        Notes { flags: Flags::NONE, origin: "", destination: from.service, endpoint: "", attempts: 0, here: false };
     let mut body = Body::new(head.framing, KEPT_BODY);
     let tables = from.local.tables();
     // where to: the first rule that fits, then one leg of its split
@@ -157,12 +158,20 @@ fn trace(w: &Worker, from: &Origin, head: &RequestHead, bytes: &[u8]) -> TracePa
 }
 
 /// Injects the faults of the leg's service. Some: the request ends here.
-async fn spoil<'t>(w: &Rc<Worker>, client: &mut Client, from: &'t Origin, d: &Decision<'t>, view: &RequestView<'_>, notes: &mut Notes<'t>) -> Option<Outcome<'t>> {
+async fn spoil<'t>(
+    w: &Rc<Worker>,
+    client: &mut Client,
+    from: &'t Origin,
+    d: &Decision<'t>,
+    view: &RequestView<'_>,
+    notes: &mut Notes<'t>,
+) -> Option<Outcome<'t>> {
     let service = from.local.tables().service(d.leg.service);
     if service.routes.faults.is_empty() {
         return None;
     }
-    let injected = fault::decide(&service.routes.faults, Some(from.caller), view, w.clock.unix_ms(), || w.random.next());
+    let injected =
+        fault::decide(&service.routes.faults, Some(from.caller), view, w.clock.unix_ms(), || w.random.next());
     if let Some((ms, origin)) = injected.delay_ms {
         notes.flags = notes.flags.with(Flag::FaultDelay);
         notes.origin = origin;
@@ -219,7 +228,13 @@ async fn carry<'t>(
 }
 
 /// Says what is to be said to the client. Returns the status for the record, and what becomes of the connection.
-async fn conclude(client: &mut Client, head: &RequestHead, body: &mut Body, outcome: Outcome<'_>, notes: &mut Notes<'_>) -> (u16, Next) {
+async fn conclude(
+    client: &mut Client,
+    head: &RequestHead,
+    body: &mut Body,
+    outcome: Outcome<'_>,
+    notes: &mut Notes<'_>,
+) -> (u16, Next) {
     match outcome {
         Outcome::Relayed { status, keep } => (status, if keep { Next::Keep } else { Next::Linger }),
         Outcome::BrokenOff { status, stop } => {

@@ -61,7 +61,14 @@ pub async fn outbound(w: &Worker, mut stream: Stream, deadline: Deadline, from: 
     };
     let mut guard = Guard::new(&w.clock, &still, 0);
     let mut buf = Buf::new();
-    let _ = relay(End { stream: &mut stream, buf: &mut buf }, End { stream: &mut up.stream, buf: &mut up.buf }, &mut guard, &deadline, 0).await;
+    let _ = relay(
+        End { stream: &mut stream, buf: &mut buf },
+        End { stream: &mut up.stream, buf: &mut up.buf },
+        &mut guard,
+        &deadline,
+        0,
+    )
+    .await;
     if let Some(s) = state {
         s.ewma.end(None, 0);
     }
@@ -80,7 +87,12 @@ fn may_connect_here(w: &Worker, name: &str, caller: &str) -> bool {
 }
 
 /// Connects to an endpoint, trying others under the budget: nothing was sent yet, so that is always safe.
-async fn reach<'t>(w: &Worker, from: &'t Origin, d: &Decision<'t>, deadline: &Deadline) -> Option<(Upstream, EndpointId, Option<Entered>)> {
+async fn reach<'t>(
+    w: &Worker,
+    from: &'t Origin,
+    d: &Decision<'t>,
+    deadline: &Deadline,
+) -> Option<(Upstream, EndpointId, Option<Entered>)> {
     let local = &from.local;
     let t = local.tables();
     let upstream = t.service(d.leg.service).upstream_for(Some(from.caller));
@@ -90,7 +102,10 @@ async fn reach<'t>(w: &Worker, from: &'t Origin, d: &Decision<'t>, deadline: &De
     let (mut last, retry) = (None, &d.rule.retry);
     for attempt in 0..=retry.attempts {
         let shared = local.snap.services.get(d.leg.service.index())?;
-        if attempt > 0 && !(retry.on.connect_failure && shared.budget.take(retry.budget_percent, retry.budget_min_per_second, w.clock.coarse_ms() / 1000)) {
+        if attempt > 0
+            && !(retry.on.connect_failure
+                && shared.budget.take(retry.budget_percent, retry.budget_min_per_second, w.clock.coarse_ms() / 1000))
+        {
             return None;
         }
         let id = local.balance.pick(d.leg, last, w.random.next(), w.clock.now_ns())?;
@@ -125,7 +140,9 @@ fn enter(w: &Worker, from: &Origin, id: EndpointId) -> Option<Option<Entered>> {
     let Some(here) = local.here(id) else { return Some(None) };
     let inbound = local.tables().inbound(here);
     match authorize::at_connect(&inbound.permissions, Caller::local(from.caller_name()), Protocol::Tcp) {
-        Connect::Decided(v) if v.allowed => local.snap.inbounds.get(here.index())?.enter(inbound.max_connections).map(Some),
+        Connect::Decided(v) if v.allowed => {
+            local.snap.inbounds.get(here.index())?.enter(inbound.max_connections).map(Some)
+        }
         Connect::Decided(v) => {
             super::denied(w, from.service_name(), v.origin, from.caller_name());
             None
@@ -173,5 +190,12 @@ pub async fn inbound(w: &Worker, mut stream: Stream, deadline: Deadline, to: &De
     let still = |s: Option<&Session>| to.still(w, s, |_, _| true);
     let mut guard = Guard::new(&w.clock, &still, 0);
     let mut buf = Buf::new();
-    let _ = relay(End { stream: &mut stream, buf: &mut buf }, End { stream: &mut up.stream, buf: &mut up.buf }, &mut guard, &deadline, 0).await;
+    let _ = relay(
+        End { stream: &mut stream, buf: &mut buf },
+        End { stream: &mut up.stream, buf: &mut up.buf },
+        &mut guard,
+        &deadline,
+        0,
+    )
+    .await;
 }

@@ -25,7 +25,15 @@ impl Origin {
         let listener = find(local.tables(), name)?;
         let l = local.tables().listeners.get(listener)?;
         let (caller, service, number) = (l.caller, l.service, w.caller(&l.instance));
-        Some(Origin { name: name.clone(), generation: Cell::new(w.clock.generation()), listener, caller, service, number, local })
+        Some(Origin {
+            name: name.clone(),
+            generation: Cell::new(w.clock.generation()),
+            listener,
+            caller,
+            service,
+            number,
+            local,
+        })
     }
 
     /// The same under the tables of now; None: this connection is to end before another request.

@@ -115,7 +115,9 @@ impl Stream {
     pub fn stale(&mut self, cx: &mut Context<'_>) -> bool {
         match self.io.poll_read_ready(cx) {
             Poll::Pending => false,
-            Poll::Ready(_) => !matches!(self.io.try_read(&mut [0u8; 1]), Err(e) if e.kind() == io::ErrorKind::WouldBlock),
+            Poll::Ready(_) => {
+                !matches!(self.io.try_read(&mut [0u8; 1]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+            }
         }
     }
 
