@@ -70,7 +70,8 @@ impl<'a, 'g> Call<'a, 'g> {
         if up.stream.seal().is_err() {
             return Err(Failure::Reset { any: false });
         }
-        self.guard.phase(&self.client.deadline, self.try_ms);
+        self.body.has_moved();
+        self.guard.phase(&self.client.deadline, if self.body.is_done() { self.try_ms } else { BODY_IDLE_MS });
         let (mut scan, sender) = (HeadScan::default(), up.sender());
         loop {
             if !up.buf.is_empty() && scan.ready(up.buf.data()) {
@@ -94,6 +95,9 @@ impl<'a, 'g> Call<'a, 'g> {
         if self.poll_body(cx, up).is_err() {
             return Poll::Ready(Err(Failure::Stopped(Stop::Gone)));
         }
+        if self.body.has_moved() {
+            self.guard.phase(&self.client.deadline, if self.body.is_done() { self.try_ms } else { BODY_IDLE_MS });
+        }
         let any = !up.buf.is_empty();
         match up.stream.poll_fill(cx, &mut up.buf) {
             Poll::Ready(Ok(n)) if n > 0 => return Poll::Ready(Ok(())),
@@ -101,7 +105,9 @@ impl<'a, 'g> Call<'a, 'g> {
             Poll::Pending => {}
         }
         if let Some(s) = self.guard.check(&self.client.deadline, up.stream.session().or(self.client.stream.session())) {
-            return Poll::Ready(Err(Failure::Stopped(s)));
+            // a body that does not come is the client's fault, not the upstream's
+            let stalled = s == Stop::Deadline && !self.body.is_done() && !self.guard.is_over();
+            return Poll::Ready(Err(Failure::Stopped(if stalled { Stop::Gone } else { s })));
         }
         // a client that went away has its request cancelled at once
         if self.body.is_done() && self.client.poll_gone(cx) {

@@ -381,7 +381,7 @@ impl<'r, 't> Attempts<'r, 't> {
         Tried::Done(match call.relay(&mut up, h, edits, self.w.draining()).await {
             Ok(e) => {
                 if e.keep_upstream {
-                    up.release(self.w.clock.coarse_ms());
+                    up.release(self.w.clock.coarse_ms() + self.upstream.idle_timeout_ms);
                 }
                 Outcome::Relayed { status, keep: e.keep_client }
             }

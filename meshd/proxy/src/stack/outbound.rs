@@ -13,6 +13,7 @@ use crate::headers::trace::TraceParent;
 use crate::http1::head::RequestHead;
 use crate::http1::path::{Normal, normalize};
 use crate::http1::{Refused, Sender};
+use crate::identity::Accepted;
 use crate::metrics::Flags;
 use crate::retry::KEPT_BODY;
 use crate::route::matching::{HeaderLines, RequestView};
@@ -27,15 +28,17 @@ use std::task::Poll;
 /// Serves requests until the connection ends.
 pub async fn serve(w: &Rc<Worker>, mut client: Client, mut from: Origin) {
     let how = loop {
-        let leave = |_: Option<&Session>| from.should_leave(w);
-        let (head, bytes) = match client.next_head(Sender::App, leave).await {
-            Ok(h) => h,
+        let got = client.next_head(Sender::App, || from.is_stale(w)).await;
+        // an update may have taken the listener away, or made the service speak another protocol
+        let Some(renewed) = from.renewed(w) else { break Next::Drop };
+        from = renewed;
+        let next = match got {
+            Ok((head, bytes)) => one(w, &mut client, &from, &head, bytes).await,
+            Err(NoHead::Changed) => Next::Keep,
             Err(NoHead::Over) => break Next::Drop,
             Err(NoHead::Refused(r)) => break refuse(w, &mut client, &from, r).await,
         };
-        let Some(renewed) = from.renewed(w) else { break Next::Drop };
-        from = renewed;
-        match one(w, &mut client, &from, &head, bytes).await {
+        match next {
             Next::Keep if !w.draining() => {}
             other => break other,
         }
@@ -216,7 +219,10 @@ async fn carry<'t>(
         }
     }
     // the peer that answers must stay one that is trusted
-    let still = |s: Option<&Session>| super::still_trusted(w, s, Usage::Server);
+    let still = |s: Option<&Session>| {
+        let keys = &w.local().snap.keys;
+        keys.same_trust(&from.local.snap.keys) || s.is_none_or(|s| Accepted::still_trusted(s, keys, Usage::Server))
+    };
     let mut guard = Guard::new(&w.clock, &still, d.rule.timeout_ms);
     let mut a = Attempts::new(w, from, d, request);
     let outcome = a.run(client, body, &mut guard).await;
