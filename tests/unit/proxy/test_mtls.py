@@ -11,7 +11,7 @@ from policies import compiled as c
 from tests.unit.proxy.certs import Authority, Leaf, sni
 from tests.unit.proxy.echo import Backend, Conversation
 from tests.unit.proxy.harness import MeshPair, ProxyHarness, Rejected, allow, settings
-from tests.unit.proxy.wire import Wire, get
+from tests.unit.proxy.wire import Wire, eventually, get
 
 DENY = c.Permissions(sources=(c.Source(name="web", origin="service-intentions/api#Sources[0]@2", action="deny"),))
 
@@ -114,9 +114,11 @@ async def test_an_idle_connection_of_a_denied_caller_is_closed() -> None:
         before = (await m.b.control.scrape()).connections
         assert before == 1
         await m.b.update(m.inbound(DENY))
-        async with asyncio.timeout(5):
-            while (await m.b.control.scrape()).connections:
-                await asyncio.sleep(0.02)
+
+        async def closed() -> bool:
+            return (await m.b.control.scrape()).connections == 0
+
+        await eventually(closed)
         assert (await w.ask(get())).status == 403
         await m.b.update(m.inbound())
         assert (await w.ask(get())).status == 200
@@ -307,9 +309,7 @@ async def test_a_bad_identity_is_rejected_and_the_old_stays() -> None:
     async with MeshPair() as m, Wire(m.port) as w:
         good = m.authority.identity(m.name)
         other = m.authority.identity(m.name)
-        mixed = c.Identity(
-            name=m.name, spiffe=good.spiffe, certificate=good.certificate, private_key=other.private_key
-        )
+        mixed = c.Identity(name=m.name, spiffe=good.spiffe, certificate=good.certificate, private_key=other.private_key)
         with pytest.raises(Rejected) as refused:
             await m.b.update(mixed)
         assert refused.value.frame.resource == f"identity/{m.name}"
