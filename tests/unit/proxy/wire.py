@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-PATIENCE = 10.0
+PATIENCE = 15.0
 
 
 @dataclass
