@@ -293,6 +293,32 @@ async def test_a_call_to_the_same_host_is_authorized_without_tls() -> None:
         ]
 
 
+async def test_a_call_in_flight_on_the_same_host_is_cut_when_it_is_denied() -> None:
+    async def handler(t: Conversation) -> None:
+        r = await t.request()
+        if r is not None and r.target == "/begun":
+            await t.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nbegun")
+        await t.closed()
+
+    async with MeshPair(handler=handler) as m:
+        listener = m.b.listener("api")
+        await m.b.update(c.Service(name="api", protocol="http"), m.endpoint(), listener)
+        await m.b.control.event("listener_bound", endpoint=listener.name)
+        async with Wire(listener.port) as begun, Wire(listener.port) as waiting:
+            await begun.send(get("/begun"))
+            await begun.head()
+            await waiting.send(get("/waiting"))
+            await eventually(lambda: has_two(m))
+            await m.b.update(m.inbound(DENY))
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+                await begun.reader.readexactly(1000)
+            assert (await waiting.response()).status == 403
+
+
+async def has_two(m: MeshPair) -> bool:
+    return len(m.app.requests) == 2
+
+
 async def test_more_connections_than_allowed_are_refused() -> None:
     async with MeshPair(inbound={"max_connections": 1}) as m:
         web = m.authority.instance("web/a/web-1")

@@ -4,6 +4,7 @@ use super::attempt::{Attempts, Outcome, Request};
 use super::record::{Ended, record};
 use super::upstream::Origin;
 use super::{Next, finish};
+use crate::authorize::{self, Caller};
 use crate::config::frames::Reporter;
 use crate::downstream::{Client, HeadBytes, NoHead};
 use crate::error::{Answer, Flag};
@@ -20,8 +21,9 @@ use crate::route::matching::{HeaderLines, RequestView};
 use crate::route::{Decision, Routed, rewrite, route};
 use crate::spiffe::Usage;
 use crate::stream::Session;
-use crate::tables::ServiceId;
+use crate::tables::{ServiceId, Tables};
 use crate::worker::Worker;
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -231,19 +233,29 @@ async fn carry<'t>(
             Err(r) => return Outcome::Answer(Answer::refused(r)),
         }
     }
-    // the peer that answers must stay one that is trusted
+    // the peer that answers must stay one that is trusted, an instance of this host one that may be called
+    let here = Cell::new(None);
     let still = |s: Option<&Session>| {
-        let keys = &w.local().snap.keys;
-        keys.same_trust(&from.local.snap.keys) || s.is_none_or(|s| Accepted::still_trusted(s, keys, Usage::Server))
+        let now = w.local();
+        let keys = &now.snap.keys;
+        let trusted =
+            keys.same_trust(&from.local.snap.keys) || s.is_none_or(|s| Accepted::still_trusted(s, keys, Usage::Server));
+        trusted && here.get().is_none_or(|name| permitted_here(now.tables(), name, from, request.view))
     };
-    let mut guard = Guard::new(&w.clock, &still, d.rule.timeout_ms);
-    let mut a = Attempts::new(w, from, d, request);
+    let mut guard = Guard::new(&w.clock, from.generation(), &still, d.rule.timeout_ms);
+    let mut a = Attempts::new(w, from, d, request, &here);
     let outcome = a.run(client, body, &mut guard).await;
     notes.endpoint = a.endpoint_name();
     notes.attempts = a.tries();
     notes.here = a.served_here();
     notes.flags = notes.flags.with_all(a.flags());
     outcome
+}
+
+/// Whether the caller may do this with an instance of this host, by the tables of now.
+fn permitted_here(now: &Tables, instance: &str, from: &Origin, view: &RequestView<'_>) -> bool {
+    let Some(inbound) = now.inbound_id(instance).map(|i| now.inbound(i)) else { return false };
+    authorize::request(&inbound.permissions, Caller::local(from.caller_name()), view).allowed
 }
 
 /// Says what is to be said to the client, and what becomes of the connection.
