@@ -10,7 +10,16 @@ import pytest
 from policies import compiled as c
 from tests.unit.proxy.echo import Backend, Conversation, ok
 from tests.unit.proxy.harness import Control, MeshPair, ProxyHarness, Rejected, rule, settings
-from tests.unit.proxy.wire import Wire, get
+from tests.unit.proxy.wire import Wire, eventually, get
+
+
+async def refused(port: int) -> bool:
+    """Nobody listens there."""
+    try:
+        async with Wire(port):
+            return False
+    except ConnectionRefusedError:
+        return True
 
 
 async def test_hello_says_what_the_proxy_is_and_holds() -> None:
@@ -86,13 +95,7 @@ async def test_listeners_come_and_go_with_updates() -> None:
             assert (await idle.ask(get())).status == 200
             await p.update(delete=(f"listener/{name}",))
             assert await idle.is_closed(), "nobody may call by a listener that is gone"
-        async with asyncio.timeout(5):
-            while True:
-                try:
-                    async with Wire(port):
-                        await asyncio.sleep(0.01)
-                except ConnectionRefusedError:
-                    break
+        await eventually(lambda: refused(port))
 
 
 async def test_a_taken_port_is_told_and_bound_when_it_is_free() -> None:
@@ -112,9 +115,11 @@ async def test_the_saved_set_serves_when_no_meshd_dials() -> None:
     async with Backend() as app, ProxyHarness() as p:
         port = await p.upstream("api", app.address)
         saved = p.run_dir / "proxy" / "last.json"
-        async with asyncio.timeout(5):
-            while not saved.exists() or "listener" not in saved.read_text():
-                await asyncio.sleep(0.02)
+
+        async def is_saved() -> bool:
+            return saved.exists() and "listener" in saved.read_text()
+
+        await eventually(is_saved)
         assert stat.S_IMODE(saved.stat().st_mode) == 0o600
         await p.control.close()
         p.process.kill()
@@ -123,14 +128,13 @@ async def test_the_saved_set_serves_when_no_meshd_dials() -> None:
         p.dial = False
         began = time.monotonic()
         await p.start()
-        async with asyncio.timeout(8):
-            while True:
-                try:
-                    async with Wire(port) as w:
-                        assert (await w.ask(get())).status == 200
-                        break
-                except ConnectionRefusedError:
-                    await asyncio.sleep(0.05)
+
+        async def serves() -> bool:
+            return not await refused(port)
+
+        await eventually(serves)
+        async with Wire(port) as w:
+            assert (await w.ask(get())).status == 200
         assert time.monotonic() - began > 2.5
         p.control = await Control(p.socket).open()
         assert p.control.hello is not None
@@ -169,12 +173,11 @@ async def test_a_drain_ends_at_its_deadline() -> None:
         await t.request()
         await t.closed()
 
-    async with Backend(never) as app, ProxyHarness() as p:
-        async with Wire(await p.upstream("api", app.address)) as w:
-            await w.send(get())
-            await app.arrived.wait()
-            await p.control.send(c.Drain(scope="proxy", seconds=0.3))
-            assert await asyncio.wait_for(p.process.wait(), 5) == 0
+    async with Backend(never) as app, ProxyHarness() as p, Wire(await p.upstream("api", app.address)) as w:
+        await w.send(get())
+        await app.arrived.wait()
+        await p.control.send(c.Drain(scope="proxy", seconds=0.3))
+        assert await asyncio.wait_for(p.process.wait(), 5) == 0
 
 
 async def test_a_draining_instance_takes_no_new_work() -> None:

@@ -209,3 +209,14 @@ async def test_what_is_not_http_is_refused_and_the_connection_ends(data: bytes, 
             assert (await w.response()).status == status
             assert await w.is_closed()
         assert app.requests == []
+
+
+async def test_half_a_head_is_given_ten_seconds_and_then_408() -> None:
+    async with ProxyHarness() as p:
+        port = await p.upstream("api")
+        async with Wire(port) as w, Wire(port) as mute:
+            began = time.monotonic()
+            await w.send(b"GET / HTTP/1.1\r\nhost: a\r\nx-slow: ")
+            assert (await w.head()).status == 408
+            assert 9 < time.monotonic() - began < 12
+            assert await mute.is_closed(), "one that never speaks is closed without a word"

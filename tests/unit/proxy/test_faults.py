@@ -1,12 +1,11 @@
 """Injected faults: delay and abort on the caller's side, ended by the proxy's own clock."""
 
-import asyncio
 import time
 
 from policies import compiled as c
 from tests.unit.proxy.echo import Backend
 from tests.unit.proxy.harness import ProxyHarness
-from tests.unit.proxy.wire import Wire, get
+from tests.unit.proxy.wire import Wire, eventually, get
 
 
 def fault(until: float = 60, **fields: object) -> c.Fault:
@@ -34,9 +33,11 @@ async def test_a_client_that_leaves_ends_its_delay() -> None:
         port = await p.upstream("api", app.address, faults=(fault(delay=c.Delay(min_ms=60_000, max_ms=60_000)),))
         async with Wire(port) as w:
             await w.send(get())
-        async with asyncio.timeout(5):
-            while (await p.control.scrape()).connections:
-                await asyncio.sleep(0.02)
+
+        async def ended() -> bool:
+            return (await p.control.scrape()).connections == 0
+
+        await eventually(ended)
         assert app.requests == []
 
 
@@ -58,6 +59,8 @@ async def test_an_experiment_ends_itself() -> None:
         port = await p.upstream("api", app.address, faults=(fault(until=0.8, abort=c.Abort(status=500)),))
         async with Wire(port) as w:
             assert (await w.ask(get())).status == 500
-            async with asyncio.timeout(5):
-                while (await w.ask(get())).status != 200:
-                    await asyncio.sleep(0.02)
+
+            async def over() -> bool:
+                return (await w.ask(get())).status == 200
+
+            await eventually(over)

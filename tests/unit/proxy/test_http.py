@@ -7,14 +7,23 @@ from pathlib import Path
 import pytest
 
 from policies import compiled as c
-from tests.unit.proxy.echo import Backend, Conversation, ok
+from tests.unit.proxy.echo import Backend, Conversation, Handler, ok
 from tests.unit.proxy.harness import MeshPair, ProxyHarness, rule, settings
-from tests.unit.proxy.wire import Wire, get, post
+from tests.unit.proxy.wire import Wire, eventually, get, post
+
+
+def resident(p: ProxyHarness) -> int:
+    """Resident memory in kB."""
+    status = Path(f"/proc/{p.process.pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+
 
 CHUNKED = b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nx-trailer: 1\r\n\r\n"
 
 
-def answering(data: bytes, *, close: bool = False) -> "object":
+def answering(data: bytes, *, close: bool = False) -> Handler:
+    """Answers every request with these bytes."""
+
     async def handler(t: Conversation) -> None:
         while await t.request() is not None:
             await t.send(data)
@@ -33,12 +42,11 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
 
 
 async def test_a_head_in_pieces_is_one_request() -> None:
-    async with Backend() as app, ProxyHarness() as p:
-        async with Wire(await p.upstream("api", app.address)) as w:
-            for piece in (b"GET /pie", b"ces HTTP/1.1\r\nhost: a", b"pi.mesh\r\n\r", b"\n"):
-                await w.send(piece)
-                await asyncio.sleep(0)
-            assert (await w.response()).text.startswith("GET /pieces HTTP/1.1\r\n")
+    async with Backend() as app, ProxyHarness() as p, Wire(await p.upstream("api", app.address)) as w:
+        for piece in (b"GET /pie", b"ces HTTP/1.1\r\nhost: a", b"pi.mesh\r\n\r", b"\n"):
+            await w.send(piece)
+            await asyncio.sleep(0)
+        assert (await w.response()).text.startswith("GET /pieces HTTP/1.1\r\n")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +57,7 @@ async def test_a_head_in_pieces_is_one_request() -> None:
     ],
 )
 async def test_answers_without_a_body_keep_the_connection(answer: bytes, status: int) -> None:
-    async with Backend(answering(answer)) as app, ProxyHarness() as p:  # type: ignore[arg-type]
+    async with Backend(answering(answer)) as app, ProxyHarness() as p:
         async with Wire(await p.upstream("api", app.address)) as w:
             for _ in range(2):
                 assert (await w.ask(get())).status == status
@@ -57,11 +65,11 @@ async def test_answers_without_a_body_keep_the_connection(answer: bytes, status:
 
 
 async def test_head_has_the_length_but_no_body() -> None:
-    async with Backend(answering(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n")) as app, ProxyHarness() as p:  # type: ignore[arg-type]
-        async with Wire(await p.upstream("api", app.address)) as w:
-            for _ in range(2):
-                r = await w.ask(get(method="HEAD"), to_head=True)
-                assert (r.status, r.header("content-length")) == (200, "10")
+    handler = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n")
+    async with Backend(handler) as app, ProxyHarness() as p, Wire(await p.upstream("api", app.address)) as w:
+        for _ in range(2):
+            r = await w.ask(get(method="HEAD"), to_head=True)
+            assert (r.status, r.header("content-length")) == (200, "10")
 
 
 async def test_chunks_pass_both_ways_with_trailers() -> None:
@@ -80,7 +88,7 @@ async def test_chunks_pass_both_ways_with_trailers() -> None:
 
 
 async def test_a_body_until_close_becomes_chunks() -> None:
-    async with Backend(answering(b"HTTP/1.1 200 OK\r\n\r\nuntil the end", close=True)) as app, ProxyHarness() as p:  # type: ignore[arg-type]
+    async with Backend(answering(b"HTTP/1.1 200 OK\r\n\r\nuntil the end", close=True)) as app, ProxyHarness() as p:
         async with Wire(await p.upstream("api", app.address)) as w:
             for _ in range(2):
                 r = await w.ask(get())
@@ -90,12 +98,12 @@ async def test_a_body_until_close_becomes_chunks() -> None:
 
 async def test_http_1_0_gets_the_plain_body_and_the_end() -> None:
     chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
-    async with Backend(answering(chunked)) as app, ProxyHarness() as p:  # type: ignore[arg-type]
-        async with Wire(await p.upstream("api", app.address)) as w:
-            await w.send(b"GET / HTTP/1.0\r\nhost: api\r\n\r\n")
-            head = await w.head()
-            assert head.header("transfer-encoding") is None
-            assert await w.rest() == b"abc"
+    handler = answering(chunked)
+    async with Backend(handler) as app, ProxyHarness() as p, Wire(await p.upstream("api", app.address)) as w:
+        await w.send(b"GET / HTTP/1.0\r\nhost: api\r\n\r\n")
+        head = await w.head()
+        assert head.header("transfer-encoding") is None
+        assert await w.rest() == b"abc"
 
 
 async def test_continue_is_asked_of_the_app_and_told_to_the_client() -> None:
@@ -107,23 +115,22 @@ async def test_continue_is_asked_of_the_app_and_told_to_the_client() -> None:
         await t.send(ok(await t.body(r)))
         await t.closed()
 
-    async with Backend(handler) as app, ProxyHarness() as p:
-        async with Wire(await p.upstream("api", app.address)) as w:
-            await w.send(get("/e", "content-length: 4", "expect: 100-continue", method="PUT"))
-            assert (await w.response()).status == 100
-            assert (await w.ask(b"body")).body == b"body"
+    async with Backend(handler) as app, ProxyHarness() as p, Wire(await p.upstream("api", app.address)) as w:
+        await w.send(get("/e", "content-length: 4", "expect: 100-continue", method="PUT"))
+        assert (await w.response()).status == 100
+        assert (await w.ask(b"body")).body == b"body"
 
 
 async def test_interim_answers_pass_before_the_final_one() -> None:
     interim = b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n"
-    async with Backend(answering(interim + interim + ok())) as app, ProxyHarness() as p:  # type: ignore[arg-type]
-        async with Wire(await p.upstream("api", app.address)) as w:
-            for _ in range(2):
-                assert [(await w.ask(get())).status, (await w.response()).status, (await w.response()).status] == [
-                    103,
-                    103,
-                    200,
-                ]
+    handler = answering(interim + interim + ok())
+    async with Backend(handler) as app, ProxyHarness() as p, Wire(await p.upstream("api", app.address)) as w:
+        for _ in range(2):
+            assert [(await w.ask(get())).status, (await w.response()).status, (await w.response()).status] == [
+                103,
+                103,
+                200,
+            ]
 
 
 @pytest.mark.parametrize("pair", [False, True], ids=["hop", "pair"])
@@ -160,18 +167,16 @@ async def test_a_slow_reader_stops_the_sender_and_not_the_memory() -> None:
             await t.send(b"x" * 65536)
             sent += 65536
 
-    async with Backend(handler) as app, ProxyHarness() as p:
-        async with Wire(await p.upstream("api", app.address)) as w:
-            await w.send(get())
-            await w.head()
-            before = -1
-            while sent != before:  # until the kernel's buffers are full everywhere
-                before = sent
-                await asyncio.sleep(0.3)
-            status = Path(f"/proc/{p.process.pid}/status").read_text()
-            rss = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-            assert sent < 100_000_000
-            assert rss < 60_000, f"{rss} kB"
+    async with Backend(handler) as app, ProxyHarness() as p, Wire(await p.upstream("api", app.address)) as w:
+        await w.send(get())
+        await w.head()
+        before = -1
+        while sent != before:  # until the kernel's buffers are full everywhere
+            before = sent
+            await asyncio.sleep(0.3)
+        rss = resident(p)
+        assert sent < 100_000_000
+        assert rss < 60_000, f"{rss} kB"
 
 
 @pytest.mark.parametrize("pair", [False, True], ids=["hop", "pair"])
@@ -214,25 +219,24 @@ async def test_an_answer_before_the_end_of_the_request_passes_and_ends_both() ->
         await t.send(ok(b"too large", status="413 Content Too Large"))
         await t.closed()
 
-    async with Backend(handler) as app, ProxyHarness() as p:
-        async with Wire(await p.upstream("api", app.address)) as w:
-            await w.send(get("/", "content-length: 100000", method="POST") + b"x" * 1000)
-            r = await w.response()
-            assert (r.status, r.body, r.header("connection")) == (413, b"too large", "close")
-            assert await w.is_closed()
+    async with Backend(handler) as app, ProxyHarness() as p, Wire(await p.upstream("api", app.address)) as w:
+        await w.send(get("/", "content-length: 100000", method="POST") + b"x" * 1000)
+        r = await w.response()
+        assert (r.status, r.body, r.header("connection")) == (413, b"too large", "close")
+        assert await w.is_closed()
 
 
 async def test_a_body_cut_short_is_not_passed_off_as_whole() -> None:
-    async with Backend(answering(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort", close=True)) as app:  # type: ignore[arg-type]
-        async with ProxyHarness() as p, Wire(await p.upstream("api", app.address)) as w:
-            await w.send(get())
-            with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
-                await w.response()
+    handler = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort", close=True)
+    async with Backend(handler) as app, ProxyHarness() as p, Wire(await p.upstream("api", app.address)) as w:
+        await w.send(get())
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await w.response()
 
 
 async def test_bytes_behind_an_answer_are_nobodys_answer() -> None:
     evil = ok() + ok(b"evil")
-    async with Backend(answering(evil)) as app, ProxyHarness() as p:  # type: ignore[arg-type]
+    async with Backend(answering(evil)) as app, ProxyHarness() as p:
         async with Wire(await p.upstream("api", app.address)) as w:
             assert [(await w.ask(get())).body for _ in range(2)] == [b"ok", b"ok"]
         assert app.connections == 2
@@ -257,7 +261,7 @@ async def test_a_local_answer_does_not_leave_the_body_as_the_next_request() -> N
 
 
 async def test_the_app_closing_an_idle_connection_fails_nobody() -> None:
-    async with Backend(answering(ok(), close=True)) as app, ProxyHarness() as p:  # type: ignore[arg-type]
+    async with Backend(answering(ok(), close=True)) as app, ProxyHarness() as p:
         async with Wire(await p.upstream("api", app.address)) as w:
             for _ in range(20):
                 assert (await w.ask(get())).status == 200
@@ -285,9 +289,11 @@ async def test_the_access_log_has_one_json_line_per_request(tmp_path: Path) -> N
             await w.ask(get('/a"b', method="GET"))
             await w.send(b"BROKEN\r\n\r\n")
             assert (await w.response()).status == 400
-        async with asyncio.timeout(5):
-            while not path.exists() or path.read_text().count("\n") < 2:
-                await asyncio.sleep(0.01)
+
+        async def written() -> bool:
+            return path.exists() and path.read_text().count("\n") >= 2
+
+        await eventually(written)
         first, second = (json.loads(line) for line in path.read_text().splitlines())
         assert (first["path"], first["code"], first["source"], first["destination"]) == ('/a"b', 200, "web", "api")
         assert first["endpoint"] == "api/x/api-0"
@@ -307,4 +313,9 @@ async def test_edits_and_rewrite_of_the_rule_reach_the_app() -> None:
             r = await w.ask(get("/outer/x?q=1", "x-gone: 1", "x-set: 0"))
             assert r.header("x-answer") == "3"
         got = app.requests[0]
-        assert (got.target, got.all("x-set"), got.header("x-gone"), got.header("x-add")) == ("/inner/x?q=1", ["1"], None, "2")
+        assert (got.target, got.all("x-set"), got.header("x-gone"), got.header("x-add")) == (
+            "/inner/x?q=1",
+            ["1"],
+            None,
+            "2",
+        )

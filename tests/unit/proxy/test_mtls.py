@@ -11,7 +11,7 @@ from policies import compiled as c
 from tests.unit.proxy.certs import Authority, Leaf, sni
 from tests.unit.proxy.echo import Backend, Conversation
 from tests.unit.proxy.harness import MeshPair, ProxyHarness, Rejected, allow, settings
-from tests.unit.proxy.wire import Wire, get
+from tests.unit.proxy.wire import Wire, eventually, get
 
 DENY = c.Permissions(sources=(c.Source(name="web", origin="service-intentions/api#Sources[0]@2", action="deny"),))
 
@@ -114,9 +114,11 @@ async def test_an_idle_connection_of_a_denied_caller_is_closed() -> None:
         before = (await m.b.control.scrape()).connections
         assert before == 1
         await m.b.update(m.inbound(DENY))
-        async with asyncio.timeout(5):
-            while (await m.b.control.scrape()).connections:
-                await asyncio.sleep(0.02)
+
+        async def closed() -> bool:
+            return (await m.b.control.scrape()).connections == 0
+
+        await eventually(closed)
         assert (await w.ask(get())).status == 403
         await m.b.update(m.inbound())
         assert (await w.ask(get())).status == 200
@@ -291,6 +293,32 @@ async def test_a_call_to_the_same_host_is_authorized_without_tls() -> None:
         ]
 
 
+async def test_a_call_in_flight_on_the_same_host_is_cut_when_it_is_denied() -> None:
+    async def handler(t: Conversation) -> None:
+        r = await t.request()
+        if r is not None and r.target == "/begun":
+            await t.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nbegun")
+        await t.closed()
+
+    async with MeshPair(handler=handler) as m:
+        listener = m.b.listener("api")
+        await m.b.update(c.Service(name="api", protocol="http"), m.endpoint(), listener)
+        await m.b.control.event("listener_bound", endpoint=listener.name)
+        async with Wire(listener.port) as begun, Wire(listener.port) as waiting:
+            await begun.send(get("/begun"))
+            await begun.head()
+            await waiting.send(get("/waiting"))
+            await eventually(lambda: has_two(m))
+            await m.b.update(m.inbound(DENY))
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+                await begun.reader.readexactly(1000)
+            assert (await waiting.response()).status == 403
+
+
+async def has_two(m: MeshPair) -> bool:
+    return len(m.app.requests) == 2
+
+
 async def test_more_connections_than_allowed_are_refused() -> None:
     async with MeshPair(inbound={"max_connections": 1}) as m:
         web = m.authority.instance("web/a/web-1")
@@ -307,9 +335,7 @@ async def test_a_bad_identity_is_rejected_and_the_old_stays() -> None:
     async with MeshPair() as m, Wire(m.port) as w:
         good = m.authority.identity(m.name)
         other = m.authority.identity(m.name)
-        mixed = c.Identity(
-            name=m.name, spiffe=good.spiffe, certificate=good.certificate, private_key=other.private_key
-        )
+        mixed = c.Identity(name=m.name, spiffe=good.spiffe, certificate=good.certificate, private_key=other.private_key)
         with pytest.raises(Rejected) as refused:
             await m.b.update(mixed)
         assert refused.value.frame.resource == f"identity/{m.name}"

@@ -39,9 +39,10 @@ pub fn wanted(rule: &Retry, idempotent: bool, failed: Failed) -> bool {
 }
 
 fn status_wanted(rule: &Retry, again: bool, status: u16, marked: Option<Flag>) -> bool {
+    // the app's connection reset at the peer is a reset; the peer's other failures are its 503
+    let failed_there = |flag| rule.on.peer_503 && status == 503 || rule.on.reset && flag == Flag::UpstreamClosed;
     if let Some(flag) = marked
-        && rule.on.peer_503
-        && status == 503
+        && failed_there(flag)
     {
         match flag.retry() {
             // it never reached the app
@@ -91,6 +92,10 @@ mod tests {
             (false, marked(Flag::ConnectFailure), true),
             (false, marked(Flag::UpstreamClosed), false),
             (true, marked(Flag::UpstreamClosed), true),
+            (true, Failed::Status { status: 502, marked: Some(Flag::UpstreamClosed) }, true),
+            (false, Failed::Status { status: 502, marked: Some(Flag::UpstreamClosed) }, false),
+            (true, Failed::Status { status: 504, marked: Some(Flag::Timeout) }, false),
+            (true, Failed::Status { status: 502, marked: None }, false),
             (true, marked(Flag::Denied), false),
             (true, Failed::Status { status: 503, marked: None }, false),
             (true, Failed::Status { status: 500, marked: None }, false),

@@ -33,7 +33,7 @@ const APP_IDLE_MS: u64 = 60_000;
 pub struct Destination {
     pub right: Right,
     pub local: Rc<Local>,
-    generation: u64,
+    pub generation: u64,
     id: InboundId,
     /// Its marks are read and ours are sent.
     sender: Sender,
@@ -155,7 +155,7 @@ async fn one(w: &Rc<Worker>, client: &mut Client, to: &Destination, head: &Reque
     } else {
         // what was allowed must stay allowed while it runs
         let still = |s: Option<&Session>| to.right.still(w, s, |p, c| authorize::request(p, c, &view).allowed);
-        let mut guard = Guard::new(&w.clock, &still, inbound.request_timeout_ms);
+        let mut guard = Guard::new(&w.clock, to.generation, &still, inbound.request_timeout_ms);
         let parent = head.traceparent.and_then(|s| TraceParent::parse(s.of(&bytes)));
         trace = Some(
             parent.map_or_else(|| TraceParent::create(|| w.random.next(), false), |p| p.child(|| w.random.next())),

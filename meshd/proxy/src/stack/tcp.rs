@@ -40,10 +40,11 @@ impl Drop for Counted<'_> {
 /// A connection of an app of this host.
 pub async fn outbound(w: &Worker, mut stream: Stream, deadline: Deadline, from: Origin) {
     let Some((mut up, right)) = route_and_reach(w, &deadline, &from).await else { return };
+    let decided = from.generation();
     // the tables of today are not held for as long as a connection may live
     drop(from);
     let still = |s: Option<&Session>| right.still(w, s);
-    let mut guard = Guard::new(&w.clock, &still, 0);
+    let mut guard = Guard::new(&w.clock, decided, &still, 0);
     stream.keep_alive();
     up.stream.keep_alive();
     let mut buf = Buf::new();
@@ -118,7 +119,7 @@ async fn reach<'t>(
     let upstream = t.service(d.leg.service).upstream_for(Some(from.caller));
     let handle = local.handle(&w.metrics, Reporter::Source, from.caller, d.leg.service);
     let still = |_: Option<&Session>| true;
-    let mut guard = Guard::new(&w.clock, &still, 0);
+    let mut guard = Guard::new(&w.clock, from.generation(), &still, 0);
     let (mut last, retry) = (None, &d.rule.retry);
     for attempt in 0..=retry.attempts {
         let shared = local.snap.services.get(d.leg.service.index())?;
@@ -208,10 +209,10 @@ pub async fn inbound(w: &Worker, mut stream: Stream, deadline: Deadline, to: Des
     let opened = connect::unless(connect::open(&target, None), |_| deadline.fired().then_some(())).await;
     let Ok(Ok(mut up)) = opened else { return };
     // the tables of today are not held for as long as a connection may live
-    let Destination { right, local, place: _place, .. } = to;
+    let Destination { right, local, generation, place: _place, .. } = to;
     drop(local);
     let still = |s: Option<&Session>| right.still(w, s, |_, _| true);
-    let mut guard = Guard::new(&w.clock, &still, 0);
+    let mut guard = Guard::new(&w.clock, generation, &still, 0);
     stream.keep_alive();
     let mut buf = Buf::new();
     let ends = (End { stream: &mut stream, buf: &mut buf }, End { stream: &mut up.stream, buf: &mut up.buf });

@@ -37,6 +37,11 @@ impl Origin {
         Origin::of(w, &self.name).filter(|o| o.protocol() == protocol)
     }
 
+    /// Of the tables that decide.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// The tables changed since.
     #[inline]
     pub fn is_stale(&self, w: &Worker) -> bool {
