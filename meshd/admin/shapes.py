@@ -30,7 +30,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """Base: plain snake_case JSON."""
 
 
-class ProblemRow(Shape):
+class ProblemRow(Shape, frozen=True, kw_only=True):
     """One problem of one document, as operators read it. `document` is `<kind>/<name>`."""
 
     document: str
@@ -41,7 +41,7 @@ class ProblemRow(Shape):
     refused: bool = True  # False: a warning; the document is in force
 
 
-class NodeRow(Shape):
+class NodeRow(Shape, frozen=True, kw_only=True):
     """A joined host. `in_force`/`rejected`: what its proxy status says; `alive`: its lease exists."""
 
     name: str
@@ -53,7 +53,7 @@ class NodeRow(Shape):
     rejected: tuple[str, ...] = ()
 
 
-class ProxyState(Shape):
+class ProxyState(Shape, frozen=True, kw_only=True):
     """The local proxy as meshd sees it."""
 
     connected: bool
@@ -64,7 +64,7 @@ class ProxyState(Shape):
     reattached: bool = False
 
 
-class RegistryState(Shape):
+class RegistryState(Shape, frozen=True, kw_only=True):
     """`last_event_age` seconds since the registry last gave a sign of life; `reachable` false while it is lost."""
 
     kind: str
@@ -73,7 +73,7 @@ class RegistryState(Shape):
     index: int
 
 
-class Status(Shape):
+class Status(Shape, frozen=True, kw_only=True):
     """`meshctl status`."""
 
     node: str
@@ -91,7 +91,7 @@ class Status(Shape):
     warnings: tuple[str, ...] = ()
 
 
-class ServiceRow(Shape):
+class ServiceRow(Shape, frozen=True, kw_only=True):
     """One line of `meshctl services`."""
 
     name: str
@@ -104,7 +104,7 @@ class ServiceRow(Shape):
     ejected: int
 
 
-class EndpointRow(Shape):
+class EndpointRow(Shape, frozen=True, kw_only=True):
     """An instance as this host sees it."""
 
     name: str
@@ -119,7 +119,7 @@ class EndpointRow(Shape):
     output: str  # of its failing checks
 
 
-class Setting(Shape):
+class Setting(Shape, frozen=True, kw_only=True):
     """One effective value and who set it (`default#...` or `kind/name#path@doc_version`)."""
 
     name: str
@@ -127,7 +127,7 @@ class Setting(Shape):
     origin: str
 
 
-class RuleRow(Shape):
+class RuleRow(Shape, frozen=True, kw_only=True):
     """One rule of the service's routes, in order, with hits of the local proxy."""
 
     match: str
@@ -136,7 +136,7 @@ class RuleRow(Shape):
     hits: int
 
 
-class IntentionRow(Shape):
+class IntentionRow(Shape, frozen=True, kw_only=True):
     """One source of the service's intentions, in order of precedence."""
 
     source: str
@@ -144,7 +144,7 @@ class IntentionRow(Shape):
     origin: str
 
 
-class ServiceView(Shape):
+class ServiceView(Shape, frozen=True, kw_only=True):
     """`meshctl service NAME`."""
 
     name: str
@@ -156,7 +156,7 @@ class ServiceView(Shape):
     intentions: tuple[IntentionRow, ...]
 
 
-class DocumentRow(Shape):
+class DocumentRow(Shape, frozen=True, kw_only=True):
     """`state`: in-force, rejected (last good kept), held."""
 
     kind: str
@@ -166,7 +166,7 @@ class DocumentRow(Shape):
     state: str
 
 
-class Applied(Shape):
+class Applied(Shape, frozen=True, kw_only=True):
     """One document written by apply; `changed` false: the same text was there already."""
 
     kind: str
@@ -176,7 +176,7 @@ class Applied(Shape):
     changed: bool
 
 
-class ApplyResult(Shape):
+class ApplyResult(Shape, frozen=True, kw_only=True):
     """`nodes`: the joined hosts to wait for."""
 
     applied: tuple[Applied, ...]
@@ -184,7 +184,7 @@ class ApplyResult(Shape):
     warnings: tuple[ProblemRow, ...] = ()
 
 
-class CertRow(Shape):
+class CertRow(Shape, frozen=True, kw_only=True):
     """A certificate that this host holds. Times RFC 3339."""
 
     name: str
@@ -195,7 +195,7 @@ class CertRow(Shape):
     renew_at: str
 
 
-class TokenRequest(Shape):
+class TokenRequest(Shape, frozen=True, kw_only=True):
     """kind join: `node` and the `services` that it may host; operator: `name`. `ttl` seconds."""
 
     kind: Literal["join", "operator"]
@@ -205,7 +205,7 @@ class TokenRequest(Shape):
     ttl: float = 3600.0
 
 
-class TokenAnswer(Shape):
+class TokenAnswer(Shape, frozen=True, kw_only=True):
     token: str
     expires: str
     root_hash: str
