@@ -51,15 +51,16 @@ def random_net() -> str:
 def wait_for(what: str, probe: Callable[[], T], seconds: float = 15.0, every: float = 0.02) -> T:
     """Call `probe` until it is truthy, and return that; OSError and Failed count as not yet."""
     end = time.monotonic() + seconds
-    last: object = None
+    last: T | Exception | None = None
     while time.monotonic() < end:
         try:
-            last = probe()
+            found = probe()
         except (OSError, Failed, ValueError) as error:
             last = error
         else:
-            if last:
-                return last  # type: ignore[return-value]  # truthy, so it is the probe's T
+            if found:
+                return found
+            last = found
         time.sleep(every)
     raise Failed(f"{what}: not within {seconds:g} s (last: {last!r})")
 
@@ -128,12 +129,12 @@ class Process:
 class AppProcess(Process):
     """A `tests.mesh.app`. `requests()` is what it received, from its own log."""
 
-    def __init__(self, directory: Path, address: str, name: str, instance: str, version: str):
+    def __init__(self, directory: Path, address: str, name: str, instance: str, version: str, port: int = 0):
         self.requests_log = directory / f"app-{instance}.requests"
         self.requests_log.parent.mkdir(parents=True, exist_ok=True)
         self.requests_log.write_text("")
         self.address, self.instance = address, instance
-        self.port = free_port(address)
+        self.port = port or free_port(address)
         self._command = [
             sys.executable, "-m", "tests.mesh.app", "--name", name, "--instance", instance, "--version", version,
             "--listen", f"{address}:{self.port}", "--log", str(self.requests_log),
@@ -205,6 +206,7 @@ class Host:
         """`meshd run --config ...`; with `ready` waits for /readyz."""
         command = [str(BIN / "meshd"), "run", "--config", str(self.write_config())]
         self.process = Process(f"meshd {self.name}", command, self.log, self.env)
+        self.mesh.on_start(self.process)
         if ready:
             self.wait_ready()
         return self
@@ -280,8 +282,15 @@ def processes() -> Iterator[tuple[int, list[str]]]:
 class Cluster:
     """Several hosts and their applications. Use as a context manager."""
 
-    def __init__(self, directory: Path, *, net: str | None = None, overrides: Mapping[str, object] | None = None):
-        self.net, self.directory = net or random_net(), directory
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        net: str | None = None,
+        overrides: Mapping[str, object] | None = None,
+        on_start: Callable[[Process], None] = lambda process: None,
+    ):
+        self.net, self.directory, self.on_start = net or random_net(), directory, on_start
         self.hosts: dict[str, Host] = {}
         self.apps: list[AppProcess] = []
         self.others: list[Process] = []
@@ -370,17 +379,25 @@ class Cluster:
 
     # -- applications
 
-    def app(self, host: Host, name: str, instance: str, version: str = "v1") -> AppProcess:
-        app = AppProcess(host.directory, host.address, name, instance, version)
+    def app(self, host: Host, name: str, instance: str, version: str = "v1", port: int = 0) -> AppProcess:
+        app = AppProcess(host.directory, host.address, name, instance, version, port)
         self.apps.append(app)
+        self.on_start(app)
         return app
 
     def start_other(self, name: str, command: Sequence[str], **env: str) -> Process:
         process = Process(name, command, self.directory / f"{name}.log", env)
         self.others.append(process)
+        self.on_start(process)
         return process
 
     # -- the end
+
+    def release(self) -> None:
+        """Let everything run on after `close`."""
+        self.hosts.clear()
+        self.apps.clear()
+        self.others.clear()
 
     def close(self) -> None:
         for process in [*self.others, *self.apps]:
