@@ -5,7 +5,7 @@ host's own addresses and a redirect would lead elsewhere); the answer is cut at 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 import aiohttp
@@ -137,6 +137,3 @@ def http_health(status: int) -> Health:
 def cut(text: str) -> str:
     """At most 4 KB of UTF-8, never half a character."""
     return text.encode()[:OUTPUT_LIMIT].decode("utf-8", "ignore")
-
-
-Probe = Callable[[Check], Awaitable[tuple[Health, str]]]
