@@ -45,6 +45,18 @@ def instance(service: str, node: str, instance_id: str) -> str:
     return f"{SERVICES}{service}/{node}/{instance_id}"
 
 
+def parse_instance(key: str) -> tuple[str, str, str] | None:
+    """(service, node, id) of an instance's key, or None when the key is no instance's."""
+    parts = key[len(SERVICES) :].split("/") if key.startswith(SERVICES) else []
+    return (parts[0], parts[1], parts[2]) if len(parts) == 3 and all(map(valid_name, parts)) else None
+
+
+def parse_name(prefix: str, key: str) -> str | None:
+    """The one name behind a prefix (`leases/<node>`, `nodes/<node>`, `revocations/<id>`), or None."""
+    name = key.removeprefix(prefix)
+    return name if key.startswith(prefix) and valid_name(name) else None
+
+
 def lease(node: str) -> str:
     return LEASES + node
 
