@@ -148,7 +148,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def read(path: Path) -> bytes:
-    """A private file. Raises NotFound, Denied (mode or owner open to others; says the command), Corrupt, Unavailable."""
+    """A private file. Raises NotFound, Unavailable, Denied (open to others; says the command that closes it)."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         with os.fdopen(descriptor, "rb") as file:

@@ -6,6 +6,7 @@ store later) and what was refused. No key, no token text is ever in it.
 """
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -76,31 +77,22 @@ async def publish(store: Store, item: Issued) -> None:
 
 
 class Journal:
-    """The file on the authority's disk. Blocking: call it through a thread. One writer."""
+    """The file on the authority's disk. Blocking: call it through a thread (any number of them)."""
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self._path = path
         self._max_bytes = max_bytes
+        self._writing = threading.Lock()
 
     def append(self, line: Line) -> None:
         """Add a line; an issuance is on the disk when this returns. Raises Unavailable (disk full: not issued)."""
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh = not self._path.exists()
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-            descriptor = os.open(self._path, flags, 0o600)
-            with os.fdopen(descriptor, "ab") as file:
-                file.write(msgspec.json.encode(line) + b"\n")
-                file.flush()
-                if not isinstance(line, Refused):  # refusals cost a caller nothing: they must not cost us a disk sync
-                    os.fsync(file.fileno())
-                size = file.tell()
-            if fresh:
-                files.sync_directory(self._path.parent)
-        except OSError as error:
-            raise Unavailable(f"{self._path} cannot be written: {error.strerror}") from error
-        if size > self._max_bytes:
-            self._turn()
+        with self._writing:
+            try:
+                size = self._append(msgspec.json.encode(line) + b"\n", durable=not isinstance(line, Refused))
+            except OSError as error:
+                raise Unavailable(f"{self._path} cannot be written: {error.strerror}") from error
+            if size > self._max_bytes:
+                self._turn()
 
     def read(self) -> tuple[Line, ...]:
         """All lines; one that a crash cut off is left out."""
@@ -117,6 +109,23 @@ class Journal:
     def pending(self) -> tuple[Issued, ...]:
         """Issuances that the store's log does not have yet."""
         return _pending(self.read())
+
+    def _append(self, data: bytes, *, durable: bool) -> int:
+        """Refusals cost a caller nothing, so they must not cost us a disk sync. Returns the file's size."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        descriptor = os.open(self._path, flags, 0o600)
+        try:
+            end = os.fstat(descriptor).st_size
+            torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"  # a crash cut the last line off
+            os.write(descriptor, b"\n" + data if torn else data)
+            if durable:
+                os.fsync(descriptor)
+            if end == 0:
+                files.sync_directory(self._path.parent)
+            return end + len(data)
+        finally:
+            os.close(descriptor)
 
     def _turn(self) -> None:
         """Start the file again with what is still owed to the store; the old one stays as `.1`."""
