@@ -27,9 +27,9 @@ DOTS = re.compile(r"\.{1,2}\Z")
 def valid_key(key: str) -> bool:
     """The alphabet that stays writable on every store, without empty, `.` or `..` segments (CVE-2025-11392).
 
-    `*` may only be a document's whole name (`policy/<kind>/*`).
+    `*` may only end a document's name (`policy/<kind>/*`, `policy/<kind>/web-*`).
     """
-    key = key.removesuffix("/*") if key.startswith(POLICY) else key
+    key = key.removesuffix("*") if key.startswith(POLICY) else key
     if KEY.match(key) is None:
         return False
     segments = key.removesuffix("/").split("/")
@@ -39,6 +39,11 @@ def valid_key(key: str) -> bool:
 def valid_name(name: str) -> bool:
     """Services, nodes and instance ids: one path segment."""
     return NAME.match(name) is not None and DOTS.match(name) is None
+
+
+def valid_document_name(name: str) -> bool:
+    """A document is about one service, about all that begin so (`web-*`), or about all (`*`)."""
+    return name == "*" or valid_name(name.removesuffix("*"))
 
 
 def instance(service: str, node: str, instance_id: str) -> str:
@@ -81,7 +86,7 @@ def parse_policy(key: str) -> tuple[str, str] | None:
     if not key.startswith(POLICY):
         return None
     kind, _, name = key[len(POLICY) :].partition("/")
-    return (kind, name) if kind and (name == "*" or valid_name(name)) else None
+    return (kind, name) if kind and valid_document_name(name) else None
 
 
 def history(kind: str, name: str, doc_version: int) -> str:
