@@ -1,5 +1,6 @@
 """`meshctl ca`: the authority of the mesh."""
 
+import time
 from pathlib import Path
 
 import click
@@ -27,12 +28,15 @@ def init(data_dir: Path, node: str, trust_domain: str, services: tuple[str, ...]
     Example:
       meshctl ca init --data-dir /var/lib/meshd --node a
     """
+    # here, so that the other commands do not pay for importing cryptography
+    from registry.ca.init import First
     from registry.ca.init import init as make_authority
+    from registry.errors import RegistryError
 
     try:
-        made = make_authority(data_dir, node=node, trust_domain=trust_domain, services=services)
-    except FileExistsError as error:
-        raise click.ClickException(f"{error}: this mesh has its authority already; nothing was changed") from error
+        made = make_authority(data_dir, First(node, trust_domain, services=services), time.time())
+    except RegistryError as error:
+        raise click.ClickException(str(error)) from error
     answer = {"trust_domain": trust_domain, "root_hash": made.root_hash, "data_dir": str(data_dir)}
     emit(answer, output, lambda: show(answer))
 

@@ -10,7 +10,7 @@ import pytest
 from tests.demo.traffic import Load
 from tests.mesh.cluster import AppProcess, Cluster, Host, http, wait_for
 
-pytestmark = [pytest.mark.mesh, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.mesh, pytest.mark.mesh_long, pytest.mark.timeout(240)]
 
 RATE = 200
 UPSTREAM = 9101
