@@ -15,7 +15,7 @@ import msgspec
 from cryptography import x509
 
 from registry import keys
-from registry.ca import csr, entitlement, journal, names, rotation, token
+from registry.ca import csr, entitlement, journal, names, rotation, spent, token
 from registry.ca.certificate import Lifetimes, Signer
 from registry.ca.files import Layout, load, load_trust_domain, read_certificates
 from registry.ca.gate import Audit, Gate
@@ -109,6 +109,7 @@ class Authority:
         record = msgspec.json.encode({"Node": claims.node, "At": rotation.stamp(now), "By": self._node})
         try:
             await self._deps.store.put(keys.CA_TOKENS_USED + claims.id, record, expect=0)
+            await asyncio.to_thread(spent.use, self._layout.used_tokens, claims.id, claims.expires, now)
         except Conflict as error:
             why = f"token {claims.id} was used before: make a new one (meshctl token create)"
             raise await self._audit.refused("join", who, why) from error

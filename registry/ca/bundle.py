@@ -171,7 +171,7 @@ def _add(
 def _read(value: bytes) -> _Item:
     try:
         statement = msgspec.json.decode(value, type=Statement)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Corrupt(f"no root statement: {error}") from error
     certificates = read_pem(statement.certificate.encode())
     if len(certificates) != 1:

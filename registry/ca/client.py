@@ -167,7 +167,7 @@ async def _ask(place: Place, path: str, body: dict[str, str]) -> SignedAnswer:
             return msgspec.json.decode(data, type=SignedAnswer)
         except Unavailable as error:
             problems.append(str(error))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             problems.append(f"{address}: no answer of an authority: {error}")
     raise Unavailable("no authority signed: " + ("; ".join(problems) or "no address given"))
 
@@ -177,7 +177,7 @@ async def _roots(address: str, patience: float) -> RootsAnswer:
     status, data = await _exchange(address, _Call("/v1/roots"), tls.unverified_context(), patience)
     try:
         return msgspec.json.decode(data, type=RootsAnswer)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unavailable(f"{address}: no answer of an authority (status {status}): {error}") from error
 
 
@@ -250,7 +250,7 @@ def _explanation(status: int, data: bytes, now: float) -> str:
     """The authority's own words, and both clocks where they differ by more than certificates tolerate."""
     try:
         body = msgspec.json.decode(data, type=dict[str, str | float])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return f"status {status}"
     text = str(body.get("error", f"status {status}"))
     theirs = body.get("time")

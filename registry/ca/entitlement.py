@@ -69,7 +69,7 @@ def decode(certificate: x509.Certificate) -> Entitlement:
         raise BadEntitlement("the extension is of another kind")
     try:
         entitlement = msgspec.json.decode(_contents(extension.value), type=Entitlement)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadEntitlement(f"the extension holds no entitlement: {error}") from error
     why = problem(entitlement)
     if why:

@@ -2,7 +2,7 @@
 
     identity/node.key node.crt roots.pem trust-domain role.key role.crt
     identity/svc/<service>/<id>.key .crt
-    ca/root.key root.crt issuer.key issuer.crt store-id journal.jsonl revocations.json     (authority only)
+    ca/root.key root.crt issuer.key issuer.crt store-id journal.jsonl revocations.json used/     (authority)
 
 A `.crt` holds the leaf and its issuer. A key and its certificate are two files and change together: the new key
 waits as `<name>.key.next` while the certificate is replaced, so a crash at any point leaves a pair that loads.
@@ -115,6 +115,10 @@ class Layout:
     @property
     def revocations(self) -> Path:
         return self.authority / "revocations.json"
+
+    @property
+    def used_tokens(self) -> Path:
+        return self.authority / "used"
 
     def service(self, service: str, instance_id: str) -> Pair:
         """Raises Denied for what is no name: it would be a path."""

@@ -115,7 +115,7 @@ class Gate:
     def last_revocations(self, away: Unavailable) -> Revocations:
         try:
             values = msgspec.json.decode(files.read(self._file), type=dict[str, bytes])
-        except (NotFound, msgspec.DecodeError) as error:
+        except (NotFound, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Unavailable(f"the store cannot be reached ({away}) and revocations were never seen here") from error
         return revocation.parse_all(values)
 

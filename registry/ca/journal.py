@@ -102,7 +102,7 @@ class Journal:
         for raw in self._path.read_bytes().splitlines():
             try:
                 found.append(msgspec.json.decode(raw, type=Line))
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
         return tuple(found)
 

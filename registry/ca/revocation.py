@@ -71,7 +71,7 @@ def parse(value: bytes) -> Revocation:
             item = msgspec.json.decode(value, type=Revocation)
         else:
             item = msgspec.yaml.decode(value, type=Revocation)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Corrupt(f"no revocation: {error}; wanted {{Identity | Serial, From, Reason}}") from error
     if bool(item.identity) == bool(item.serial):
         raise Corrupt("exactly one of Identity and Serial is wanted")

@@ -144,7 +144,7 @@ class Operators:
 def _read(payload: bytes) -> Claims:
     try:
         claims: Claims = msgspec.json.decode(payload, type=Claims)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadToken("its contents are no claims of this version") from error
     if msgspec.json.encode(claims, order="sorted") != payload:
         raise BadToken("its contents are not in canonical form")
