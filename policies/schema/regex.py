@@ -151,7 +151,7 @@ class _Reader:
         first = True
         while first or self.peek() != "]":
             low = self.member()
-            if self.peek() == "-" and self.peek(2) != "-]":
+            if self.peek() == "-" and self.peek(2) not in ("-]", "--"):
                 self.take()
                 high = self.member()
                 if low is None or high is None or high < low:

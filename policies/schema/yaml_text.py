@@ -17,16 +17,16 @@ def read(text: str) -> Node | None:
     try:
         return _Reader(yaml.parse(text, Loader=_LOADER)).stream()
     except yaml.MarkedYAMLError as error:
-        raise _malformed(error) from None
+        raise _malformed(text, error) from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: \U escapes beyond Unicode, in the pure reader
         raise Malformed(f"is no YAML: {shown(str(error).splitlines()[0])}") from None
 
 
-def _malformed(error: yaml.MarkedYAMLError) -> Malformed:
+def _malformed(text: str, error: yaml.MarkedYAMLError) -> Malformed:
     mark = error.problem_mark or error.context_mark
     place = Place(mark.line + 1, mark.column + 1) if mark else None
     reason = error.problem or error.context or "cannot be read"
-    hint = "indent with spaces, not tabs" if "'\\t'" in reason or "tab" in reason else ""
+    hint = "indent with spaces, not tabs" if mark and text[mark.index : mark.index + 1] == "\t" else ""
     return Malformed(f"is no YAML: {reason}", place, hint)
 
 
