@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from registry import keys
-from registry.api import durations
+from registry import durations, keys
 from registry.api.answers import Problem
 from registry.store import SessionStore
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from registry.api import durations
+from registry import durations
 
 MAX_DURATION = 366 * 86400.0  # seconds; more is a unit mix-up
 

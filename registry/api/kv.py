@@ -15,6 +15,7 @@ from registry.errors import Conflict, NotFound, TooLarge
 from registry.store import Entry, Op, SessionStore
 
 SIGN = 2**63  # flags are unsigned for clients, and signed 64-bit numbers in stores
+STEADY = 4  # rounds to find a moment without a write; after that the index may be older than the listing
 CHUNK = 64  # operations that every store takes in one transaction
 
 
@@ -83,8 +84,14 @@ class Kv:
         return answers.json(request, [pair(entry)], index)
 
     async def _get_many(self, request: web.Request, prefix: str) -> web.Response:
+        store = self._context.store(request)
         index = await self._context.wait(request, Scope(prefix))
-        listing = await self._context.store(request).list(prefix)
+        for _ in range(STEADY):  # index and listing of one moment, so that a client can tell states apart
+            listing = await store.list(prefix)
+            after = await store.index(prefix)
+            if after == index:
+                break
+            index = after
         # keys that the caller may not read are left out, as Consul's ACLs do
         entries = [e for e in listing.entries if self._context.allows(request, Action.KV_READ, e.key)]
         if not entries:

@@ -7,7 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from registry.api import answers, durations, fields
+from registry import durations
+from registry.api import answers, fields
 from registry.api.access import Action
 from registry.api.answers import Problem
 from registry.api.context import CALLER, Context, Routes
