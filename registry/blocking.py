@@ -9,11 +9,11 @@ from contextlib import aclosing
 from registry.store import Alive, Batch, Indexed, Resync, Store
 
 
-async def wait_change(  # a timeout of the question, not of the call: at its end it answers
+async def wait_change(
     store: Store,
     prefix: str,
     after: int,
-    timeout: float,  # noqa: ASYNC109
+    timeout: float,  # noqa: ASYNC109 - it ends the question with an answer, it does not end the call
     *,
     exact: bool = False,
 ) -> int:

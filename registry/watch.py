@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from registry.errors import RegistryError
-from registry.store import Alive, Batch, Lost, Resync, Store, WatchEvent
+from registry.store import Lost, Store, WatchEvent
 
 QUEUE = 256  # events; a full queue holds the watches back, and the store merges what they have not taken
 FIRST_PAUSE = 0.1  # seconds
@@ -52,16 +52,21 @@ class Watcher:
         after: int | None = None
         failures = 0
         while True:
-            reason = "the watch ended"
-            try:
-                async with aclosing(self._store.watch(prefix, after=after)) as events:
-                    async for event in events:
-                        if isinstance(event, Batch | Resync | Alive):
-                            after, failures = event.index, 0
-                        await self.events.put((prefix, event))
-            except RegistryError as error:
-                reason = f"{type(error).__name__}: {error}"
+            reached, reason = await self._once(prefix, after)
+            after, failures = (after, failures) if reached is None else (reached, 0)
             if failures == 0:
                 await self.events.put((prefix, Lost(reason)))
             await self._pause(self._jitter() * min(LONGEST_PAUSE, FIRST_PAUSE * 2**failures))
             failures = min(failures + 1, 16)
+
+    async def _once(self, prefix: str, after: int | None) -> tuple[int | None, str]:
+        """One watch to its end: the last index that it handed on, if any, and why it ended."""
+        reached: int | None = None
+        try:
+            async with aclosing(self._store.watch(prefix, after=after)) as events:
+                async for event in events:
+                    await self.events.put((prefix, event))
+                    reached = reached if isinstance(event, Lost) else event.index
+        except RegistryError as error:
+            return reached, f"{type(error).__name__}: {error}"
+        return reached, "the watch ended"

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Self
 
+import msgspec
+
 from registry.backends.sqlite_tables import Changes
 from registry.errors import Unavailable
 from registry.store import Alive, Batch, Entry, Listing, Lost, Resync, WatchEvent
@@ -35,14 +37,16 @@ class ChangeLog:
             self._recent.append(changes)
             if len(self._recent) > self._size:
                 self._known_after = self._recent.popleft().index
-            for prefix, watches in self._watches.items():
-                part = below(changes, prefix)
-                if part is not None:
-                    for watch in watches:
-                        watch.feed(part)
-            for (prefix, exact), waits in self._waits.items():
-                if touches(changes, prefix, exact):
-                    _wake(waits, changes.index)
+            self._tell(changes)
+
+    def _tell(self, changes: Changes) -> None:
+        for prefix, watches in self._watches.items():
+            part = below(changes, prefix)
+            if part is not None:
+                _feed(watches, part)
+        for (prefix, exact), waits in self._waits.items():
+            if touches(changes, prefix, exact):
+                _wake(waits, changes.index)
 
     def since(self, prefix: str, after: int) -> list[Changes] | None:
         """The changes below a prefix after an index, or None when the log does not reach back (or forward) to it."""
@@ -89,21 +93,24 @@ class ChangeLog:
         return sum(map(len, self._watches.values())) + sum(map(len, self._waits.values()))
 
 
-class PrefixWatch:
-    """One watch: `async for`, ended by `aclose` (also from another task) or by the store's close.
+class Pace(msgspec.Struct, frozen=True):
+    """`lag`: keys that may wait for a slow reader; `alive`: seconds of silence that yield an Alive."""
 
-    `limit` bounds the keys that may wait for a slow reader; `alive` is the silence in seconds that yields an Alive.
-    """
+    lag: int
+    alive: float
+
+
+class PrefixWatch:
+    """One watch: `async for`, ended by `aclose` (also from another task) or by the store's close."""
 
     def __init__(
-        self, log: ChangeLog, prefix: str, after: int | None, listing: Callable[[], Awaitable[Listing]], **bounds: float
+        self, log: ChangeLog, prefix: str, after: int | None, listing: Callable[[], Awaitable[Listing]], pace: Pace
     ) -> None:
         self.prefix = prefix
         self._log = log
         self._after = after
         self._listing = listing
-        self._limit = int(bounds["limit"])
-        self._alive = bounds["alive"]
+        self._pace = pace
         self._index = 0
         self._puts: dict[str, Entry] = {}
         self._deletes: dict[str, int] = {}  # with the index of each, to tell it from a listing's
@@ -152,7 +159,7 @@ class PrefixWatch:
         for entry in changes.puts:
             self._deletes.pop(entry.key, None)
             self._puts[entry.key] = entry
-        if len(self._puts) + len(self._deletes) > self._limit:
+        if len(self._puts) + len(self._deletes) > self._pace.lag:
             self._puts.clear()
             self._deletes.clear()
             self._resync = True
@@ -197,7 +204,7 @@ class PrefixWatch:
         """True when there is news (or the end), False after `alive` seconds of silence."""
         self._news = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(self._alive):
+            async with asyncio.timeout(self._pace.alive):
                 await self._news
         except TimeoutError:
             return False
@@ -221,6 +228,11 @@ def below(changes: Changes, prefix: str) -> Changes | None:
     puts = tuple(entry for entry in changes.puts if entry.key.startswith(prefix))
     deletes = tuple(key for key in changes.deletes if key.startswith(prefix))
     return Changes(changes.index, puts, deletes) if puts or deletes else None
+
+
+def _feed(watches: Iterable[PrefixWatch], part: Changes) -> None:
+    for watch in watches:
+        watch.feed(part)
 
 
 def _wake(waits: Iterable["asyncio.Future[int]"], index: int) -> None:

@@ -19,7 +19,7 @@ from typing import Self
 
 from registry import keys
 from registry.backends import sqlite_tables
-from registry.backends.change_log import ChangeLog, PrefixWatch
+from registry.backends.change_log import ChangeLog, Pace, PrefixWatch
 from registry.backends.sqlite_worker import Worker
 from registry.errors import Denied, NotFound, RegistryError, TooLarge, Unavailable
 from registry.store import Behavior, Entry, Lease, Listing, Op
@@ -35,15 +35,14 @@ class SqliteStore:
 
     max_value = MAX_VALUE
 
-    def __init__(self, worker: Worker, log: ChangeLog, clock: Callable[[], float], *, alive: float, lag: int) -> None:
+    def __init__(self, worker: Worker, log: ChangeLog, clock: Callable[[], float], pace: Pace) -> None:
         self._worker = worker
         self._log = log
         self._clock = clock
-        self._alive = alive
-        self._lag = lag
+        self._pace = pace
         self._ttls: dict[str, float] = {}
-        self._deadlines: dict[str, float] = {}
-        self._sooner = asyncio.Event()
+        self._deadlines: dict[str, float] = {}  # of leases with a ttl
+        self._sooner = asyncio.Event()  # a deadline is nearer than the one that `run` waits for
 
     @classmethod
     def open(
@@ -65,7 +64,7 @@ class SqliteStore:
         worker = Worker(path, log.publish, tombstones=tombstones)
         opened = worker.start()
         log.begin(opened.index)
-        store = cls(worker, log, clock, alive=alive, lag=lag)
+        store = cls(worker, log, clock, Pace(lag, alive))
         for lease in opened.leases:
             store._start_clock(lease.id, lease.ttl)
         return store
@@ -120,8 +119,12 @@ class SqliteStore:
         if not 0 <= ttl <= MAX_TTL:
             raise TooLarge(f"lease {name}: ttl {ttl} s is not between 0 and {MAX_TTL:.0f}")
         lease = Lease(id=str(uuid.uuid4()), name=name, ttl=ttl, behavior=behavior, created=0)
-        await self._worker.write(lambda db, index: sqlite_tables.grant(db, index, lease))
-        self._start_clock(lease.id, ttl)
+        self._start_clock(lease.id, ttl)  # first: a caller that is cancelled meanwhile leaves no lease without end
+        try:
+            await self._worker.write(lambda db, index: sqlite_tables.grant(db, index, lease))
+        except RegistryError:
+            self._stop_clock(lease.id)
+            raise
         return lease.id
 
     async def renew(self, lease: str) -> None:
@@ -133,9 +136,13 @@ class SqliteStore:
 
     async def revoke(self, lease: str) -> None:
         """Ending an unknown lease is no error."""
-        await self._worker.write(lambda db, index: sqlite_tables.end_leases(db, index, (lease,)))
-        self._ttls.pop(lease, None)
-        self._deadlines.pop(lease, None)
+        ttl = self._stop_clock(lease)  # first: from here on it cannot be renewed
+        try:
+            await self._worker.write(lambda db, index: sqlite_tables.end_leases(db, index, (lease,)))
+        except RegistryError:
+            if ttl is not None:
+                self._start_clock(lease, ttl)
+            raise
 
     async def expire(self) -> int:
         """End the leases whose time is over, all in one write. Returns how many. Raises Corrupt, Unavailable."""
@@ -144,7 +151,7 @@ class SqliteStore:
         if not due:
             return 0
         for lease in due:  # first: from here on a renewal is refused, so none is promised time that it does not get
-            del self._ttls[lease], self._deadlines[lease]
+            self._stop_clock(lease)
         ended = tuple(due)
         try:
             return await self._worker.write(lambda db, index: sqlite_tables.end_leases(db, index, ended))
@@ -183,7 +190,7 @@ class SqliteStore:
     # ---- watches ------------------------------------------------------------------------------------------------
 
     def watch(self, prefix: str, *, after: int | None = None) -> PrefixWatch:
-        return PrefixWatch(self._log, prefix, after, lambda: self.list(prefix), limit=self._lag, alive=self._alive)
+        return PrefixWatch(self._log, prefix, after, lambda: self.list(prefix), self._pace)
 
     @property
     def watching(self) -> int:
@@ -200,7 +207,12 @@ class SqliteStore:
         if ttl > 0:
             deadline = self._clock() + ttl
             self._deadlines[lease] = deadline
-            self._sooner.set() if deadline <= min(self._deadlines.values()) else None
+            if deadline <= min(self._deadlines.values()):
+                self._sooner.set()
+
+    def _stop_clock(self, lease: str) -> float | None:
+        self._deadlines.pop(lease, None)
+        return self._ttls.pop(lease, None)
 
 
 def _check(op: Op) -> None:

@@ -55,7 +55,7 @@ class Backend:
 
 def needs(*capabilities: str) -> Callable[[Test], Test]:
     def mark(test: Test) -> Test:
-        test.needs = frozenset(capabilities)  # type: ignore[attr-defined]
+        test.needs = frozenset(capabilities)  # type: ignore[attr-defined]  # read by conftest
         return test
 
     return mark

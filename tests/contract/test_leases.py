@@ -14,7 +14,7 @@ from tests.contract.validators import PATIENCE
 def sessions(bench: Bench) -> SessionStore:
     store = bench.store
     assert hasattr(store, "acquire")
-    return store  # type: ignore[return-value]
+    return store  # type: ignore[return-value]  # the capability says so
 
 
 @needs("leases")

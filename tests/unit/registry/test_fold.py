@@ -282,7 +282,7 @@ def told(steps: list[tuple[str, str | None, bool]]) -> Fold:
         elif state == "junk":
             stored[key] = made.entry(key, b"junk", version)
         else:
-            stored[key] = made.stored(made.instance(id=name, state=state), version)  # type: ignore[arg-type]
+            stored[key] = made.stored(made.instance(id=name, state=state), version)  # type: ignore[arg-type]  # one of the literals
         if listing:
             event: WatchEvent = Resync(version, tuple(stored.values()))
         else:
