@@ -38,7 +38,7 @@ install_packages() { # NAME...
     [ "$(id -u)" = 0 ] || give_up "$*" "not root: apt-get install --no-install-recommends $*"
     command -v apt-get >/dev/null || give_up "$*" "no apt-get here: install them yourself"
     echo "set-up: apt-get install --no-install-recommends $* (their services are kept from starting)" >&2
-    policy=/usr/sbin/policy-rc.d
+    policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
     if [ ! -e "$policy" ]; then # somebody's own policy stays in force
         trap 'rm -f "$policy"' EXIT
         trap 'exit 1' INT TERM
