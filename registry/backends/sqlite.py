@@ -34,6 +34,7 @@ class SqliteStore:
     """A `registry.store.SessionStore`. All calls come from one event loop; `run()` ends leases and must be running."""
 
     max_value = MAX_VALUE
+    tick = TICK
 
     def __init__(self, worker: Worker, log: ChangeLog, clock: Callable[[], float], pace: Pace) -> None:
         self._worker = worker
@@ -164,8 +165,8 @@ class SqliteStore:
         """End leases when their time is over, for ever. A disk that refuses delays that, it does not end this."""
         last = self._clock()
         while True:
-            due = min(self._deadlines.values(), default=last + TICK)
-            delay = max(0.0, min(due - last, TICK))
+            due = min(self._deadlines.values(), default=last + self.tick)
+            delay = max(0.0, min(due - last, self.tick))
             self._sooner.clear()
             try:
                 async with asyncio.timeout(delay):
@@ -182,7 +183,7 @@ class SqliteStore:
 
     def forgive(self, stalled: float) -> None:
         """Give every lease the seconds back in which this process did not run: nobody could renew."""
-        if stalled < TICK:
+        if stalled < self.tick:
             return
         for lease in self._deadlines:
             self._deadlines[lease] += stalled

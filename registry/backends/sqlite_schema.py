@@ -76,19 +76,20 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
-        raise Corrupt(_damaged(path, found))
+        raise Corrupt(damaged(path, found))
 
 
 def explain(path: Path, error: sqlite3.Error) -> RegistryError:
     """SQLite's error as ours, with the path and what to do next."""
     name: str = getattr(error, "sqlite_errorname", "") or type(error).__name__
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return Corrupt(_damaged(path, str(error)))
+        return Corrupt(damaged(path, str(error)))
     for known, step in NEXT_STEP.items():
         if name.startswith(known):
             return Unavailable(f"{path}: {error}: {step}")
     return Unavailable(f"{path}: {name}: {error}")
 
 
-def _damaged(path: Path, what: str) -> str:
+def damaged(path: Path, what: str) -> str:
+    """What to say of a file whose content cannot be trusted."""
     return f"{path}: damaged ({what}): move it away with its -wal file and restore a backup, or start an empty registry"

@@ -13,6 +13,7 @@ from registry.errors import Conflict, NotFound
 from registry.store import Behavior, Entry, Lease, Listing, Op
 
 COLUMNS = "key, value, version, created, flags, lease, lock_index"
+UNSIGNED = 2**64  # Consul's flags are unsigned, SQLite's integers are not
 AFTER_ALL = "\x7f"  # sorts behind every character of a key
 
 
@@ -153,7 +154,13 @@ def save_index(db: sqlite3.Connection, index: int) -> None:
 def _entry(row: tuple[str, bytes, int, int, int, str | None, int]) -> Entry:
     key, value, version, created, flags, lease, lock_index = row
     return Entry(
-        key=key, value=value, version=version, created=created, flags=flags, lease=lease, lock_index=lock_index
+        key=key,
+        value=value,
+        version=version,
+        created=created,
+        flags=flags % UNSIGNED,
+        lease=lease,
+        lock_index=lock_index,
     )
 
 
@@ -195,7 +202,8 @@ def _written(db: sqlite3.Connection, index: int, op: Op, before: Entry | None) -
 
 
 def _save(db: sqlite3.Connection, entry: Entry) -> None:
-    row = (entry.key, entry.value, entry.version, entry.created, entry.flags, entry.lease, entry.lock_index)
+    flags = entry.flags if entry.flags < UNSIGNED // 2 else entry.flags - UNSIGNED
+    row = (entry.key, entry.value, entry.version, entry.created, flags, entry.lease, entry.lock_index)
     db.execute(f"INSERT OR REPLACE INTO entries ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     db.execute("DELETE FROM tombstones WHERE key = ?", (entry.key,))
 

@@ -17,13 +17,13 @@ import msgspec
 
 from registry.backends import sqlite_schema, sqlite_tables
 from registry.backends.sqlite_tables import Changes
-from registry.errors import RegistryError, Unavailable
+from registry.errors import Corrupt, RegistryError, Unavailable
 from registry.store import Lease
 
 T = TypeVar("T")
 Read = Callable[[sqlite3.Connection], T]
 Write = Callable[[sqlite3.Connection, int], tuple[T, Changes | None]]
-Outcome = tuple["Job", Any, RegistryError | None]
+Outcome = tuple["Job", Any, Exception | None]
 
 MAX_GROUP = 256  # bounds how long a writer waits for others of its group
 PRUNE_EVERY = 1024  # writes between two looks at the tombstones
@@ -44,7 +44,7 @@ class Job:
         self.read = read
         self.write = write
 
-    def answer(self, value: Any, error: RegistryError | None) -> None:
+    def answer(self, value: Any, error: Exception | None) -> None:
         if self.future.done():  # the caller gave up; what was written stays written
             return
         if error is not None:
@@ -107,19 +107,24 @@ class Worker:
 
     def _main(self) -> None:
         try:
-            db = sqlite_schema.connect(self.path)
-            self._started.put(Opened(sqlite_tables.store_index(db), sqlite_tables.leases(db)))
+            db, opened = self._open()
         except RegistryError as error:
             self._started.put(error)
             return
-        except sqlite3.Error as error:
-            self._started.put(sqlite_schema.explain(self.path, error))
-            return
+        self._started.put(opened)
         try:
             while self._step(db):
                 pass
         finally:
             db.close()
+
+    def _open(self) -> tuple[sqlite3.Connection, Opened]:
+        db = sqlite_schema.connect(self.path)
+        try:
+            return db, Opened(sqlite_tables.store_index(db), sqlite_tables.leases(db))
+        except (sqlite3.Error, TypeError) as error:  # sound pages, but not our tables and rows
+            db.close()
+            raise Corrupt(sqlite_schema.damaged(self.path, str(error))) from error
 
     def _step(self, db: sqlite3.Connection) -> bool:
         """Serve the calls that wait now, at least one. False after the last one."""
@@ -142,6 +147,8 @@ class Worker:
             outcome: Outcome = (job, call(db), None)
         except sqlite3.Error as error:
             outcome = (job, None, sqlite_schema.explain(self.path, error))
+        except Exception as error:  # a mistake in one call must not end the thread for all
+            outcome = (job, None, error)
         self._deliver([], [outcome])
 
     def _write(self, db: sqlite3.Connection, jobs: list[Job]) -> None:
@@ -165,7 +172,9 @@ class Worker:
             try:
                 value, changes = job.write(db, index + 1)
                 outcomes.append((job, value, None))
-            except RegistryError as refusal:
+            except sqlite3.Error:
+                raise  # the disk's fault, not this call's: nothing of the group is kept
+            except Exception as refusal:  # a mistake in one call must not end the thread for all
                 db.execute("ROLLBACK TO one")
                 outcomes.append((job, None, refusal))
                 changes = None

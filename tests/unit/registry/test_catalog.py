@@ -150,7 +150,7 @@ async def test_a_lost_comparison_is_tried_again_and_given_up_in_the_end(
     class Contested(MemoryStore):
         losses = 1
 
-        async def put(self, key: str, value: bytes, *, expect: int | None = None, **_: object) -> int:  # type: ignore[override]  # fewer arguments are used here
+        async def put(self, key: str, value: bytes, *, expect: int | None = None, **_: object) -> int:
             if expect and self.losses:
                 self.losses -= 1
                 await super().put(key, values.write(made.instance(tags=(f"other-{self.losses}",))))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from registry.backends import sqlite_schema
 from registry.backends import sqlite_tables as tables
 from registry.errors import Conflict, NotFound
-from registry.store import Lease, Op
+from registry.store import Behavior, Lease, Op
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def put(key: str, value: bytes = b"1", **more: object) -> Op:
-    return Op(key=key, value=value, **more)  # type: ignore[arg-type]  # as the test says
+    return Op(key=key, value=value, **more)  # type: ignore[arg-type]  # what the test passes
 
 
 def delete(key: str) -> Op:
@@ -95,8 +95,9 @@ def test_a_lease_that_does_not_exist_is_named(db: sqlite3.Connection) -> None:
 
 
 def test_ending_leases_is_one_change_whatever_they_do_to_their_keys(db: sqlite3.Connection) -> None:
-    for name, behavior in (("gone", "delete"), ("free", "release")):
-        lease = Lease(id=name, name="", ttl=1.0, behavior=behavior, created=0)  # type: ignore[arg-type]  # literals
+    behaviors: dict[str, Behavior] = {"gone": "delete", "free": "release"}
+    for name, behavior in behaviors.items():
+        lease = Lease(id=name, name="", ttl=1.0, behavior=behavior, created=0)
         tables.grant(db, 4, lease)
         tables.transact(db, 5, [put(f"of-{name}", lease=name)])
     assert [lease.created for lease in tables.leases(db)] == [4, 4]

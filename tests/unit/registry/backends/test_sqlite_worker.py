@@ -42,6 +42,10 @@ async def put(worker: Worker, key: str, value: bytes = b"1", *, expect: int | No
     return await worker.write(lambda db, index: sqlite_tables.transact(db, index, ops))
 
 
+async def delete(worker: Worker, key: str) -> int:
+    return await worker.write(lambda db, index: sqlite_tables.transact(db, index, [Op(key=key, value=None)]))
+
+
 class Gate:
     """A read that holds the thread until the test lets it go on, so that calls queue up behind it."""
 
@@ -114,6 +118,19 @@ async def test_a_read_that_fails_is_explained(worker: Worker) -> None:
         await worker.read(lambda db: db.execute("SELECT * FROM nowhere"))
 
 
+async def test_a_mistake_in_one_call_reaches_its_caller_and_ends_nothing(worker: Worker) -> None:
+    def mistaken(db: sqlite3.Connection, *_: int) -> tuple[None, None]:
+        db.execute("DELETE FROM entries")
+        raise ZeroDivisionError("a mistake")
+
+    await put(worker, "kept")
+    with pytest.raises(ZeroDivisionError):
+        await worker.write(mistaken)
+    with pytest.raises(UnicodeEncodeError):
+        await worker.read(lambda db: sqlite_tables.get(db, "\ud800"))
+    assert await worker.read(lambda db: sqlite_tables.get(db, "kept")) is not None
+
+
 async def test_a_caller_that_gave_up_disturbs_nobody(worker: Worker) -> None:
     gate = Gate()
 
@@ -130,7 +147,7 @@ async def test_a_caller_that_gave_up_disturbs_nobody(worker: Worker) -> None:
 async def test_old_deletions_are_forgotten_now_and_then(worker: Worker) -> None:
     for n in range(10):
         await put(worker, f"k{n}")
-        await worker.write(lambda db, index, n=n: sqlite_tables.transact(db, index, [Op(key=f"k{n}", value=None)]))
+        await delete(worker, f"k{n}")
     await asyncio.gather(*(put(worker, "a", b"%d" % n) for n in range(sqlite_worker.PRUNE_EVERY)))
     kept = await worker.read(lambda db: db.execute("SELECT count(*) FROM tombstones").fetchone()[0])
     assert kept == 4
