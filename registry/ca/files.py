@@ -11,6 +11,7 @@ waits as `<name>.key.next` while the certificate is replaced, so a crash at any 
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,7 +148,8 @@ def write(path: Path, data: bytes) -> None:
         temporary.replace(path)
         sync_directory(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise Unavailable(f"{path} cannot be written: {error.strerror}") from error
 
 
@@ -155,10 +157,12 @@ def read(path: Path) -> bytes:
     """A private file. Raises NotFound, Unavailable, Denied (open to others; says the command that closes it)."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            _check_private(path, status)
-            return file.read(_MAX_FILE)
+        try:
+            _check_private(path, os.fstat(descriptor))
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(_MAX_FILE)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as error:
         raise NotFound(f"{path} does not exist") from error
     except OSError as error:

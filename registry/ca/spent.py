@@ -19,18 +19,22 @@ def use(folder: Path, token_id: str, expires: float, now: float) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _remove_past(folder, now)
-        path = folder / token_id
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        descriptor = _create(folder / token_id)
         try:
             os.utime(descriptor, (expires, expires))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         sync_directory(folder)
-    except FileExistsError as error:
-        raise Conflict(f"token {token_id} was used before") from error
     except OSError as error:
         raise Unavailable(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def _create(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError as error:
+        raise Conflict(f"token {path.name} was used before") from error
 
 
 def _remove_past(folder: Path, now: float) -> None:

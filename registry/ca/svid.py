@@ -87,7 +87,10 @@ def verify(chain: Iterable[x509.Certificate], roots: Iterable[x509.Certificate],
     if not certificates:
         raise BadSvid("no certificate")
     svid = read(certificates[0], trust_domain)
-    builder = verification.PolicyBuilder().store(verification.Store(list(roots)))
+    trusted = list(roots)
+    if not trusted:
+        raise BadSvid(f"{svid.identity}: no root is trusted here")
+    builder = verification.PolicyBuilder().store(verification.Store(trusted))
     verifier = builder.time(datetime.fromtimestamp(at, UTC)).max_chain_depth(1).build_client_verifier()
     try:
         verifier.verify(certificates[0], list(certificates[1:3]))
