@@ -67,11 +67,9 @@ def parse(value: bytes) -> Revocation:
     if len(value) > MAX_BYTES:
         raise Corrupt(f"longer than {MAX_BYTES} bytes")
     try:
-        if value.lstrip().startswith(b"{"):
-            item = msgspec.json.decode(value, type=Revocation)
-        else:
-            item = msgspec.yaml.decode(value, type=Revocation)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = value if value.lstrip().startswith(b"{") else msgspec.json.encode(msgspec.yaml.decode(value))
+        item = msgspec.json.decode(text, type=Revocation)  # by JSON: YAML's times come quoted and unquoted
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
         raise Corrupt(f"no revocation: {error}; wanted {{Identity | Serial, From, Reason}}") from error
     if bool(item.identity) == bool(item.serial):
         raise Corrupt("exactly one of Identity and Serial is wanted")

@@ -109,13 +109,12 @@ def _check_usage(extensions: x509.Extensions) -> None:
         if extension.critical and extension.oid not in _UNDERSTOOD:
             raise BadSvid(f"critical extension {extension.oid.dotted_string} is not understood")
     try:
-        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+        if extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            raise BadSvid("an authority's certificate (CA:TRUE), not a leaf")
         usage = extensions.get_extension_for_class(x509.KeyUsage).value
         purposes = set(extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
     except x509.ExtensionNotFound as error:
         raise BadSvid(f"extension missing: {error}") from error
-    if constraints.ca:
-        raise BadSvid("an authority's certificate (CA:TRUE), not a leaf")
     if not usage.digital_signature or usage.key_cert_sign or usage.crl_sign:
         raise BadSvid("key usage must be digitalSignature and must not sign certificates or CRLs")
     if not purposes >= _BOTH:

@@ -20,6 +20,7 @@ def test_identity_from_and_serial(leaf: svid.Svid) -> None:
     cases = [
         (f'{{"Identity": "{uri}", "Reason": "stolen"}}', True),
         (f"Identity: {uri}\nFrom: 1970-01-12T13:46:40Z\n", True),
+        (f'Identity: {uri}\nFrom: "1970-01-12T13:46:40Z"', True),
         (f'{{"Identity": "{uri}", "From": "1970-01-12T13:46:40"}}', True),
         (f'{{"Identity": "{uri}", "From": "1970-01-01T00:00:00Z"}}', False),
         ('{"Identity": "spiffe://mesh.local/node/a.b"}', False),
@@ -56,6 +57,9 @@ def test_the_widest_of_several_counts(leaf: svid.Svid) -> None:
         b'{"Serial": "ab", "Until": "x"}',
         b'{"Serial": "ab", "From": "yesterday"}',
         b"a: [",
+        b"just text",
+        b"? [a]\n: b",
+        b"Serial: 12",
         b"[" * 4000,
         b'{"Serial\xff": ""}',
         b"\xff\xfe",
