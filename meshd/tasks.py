@@ -107,7 +107,7 @@ class Tasks:
                 self._log.error("task did not stop", owner=self.owner, task=task.get_name(), seconds=within)
 
 
-async def first(*coroutines: Coroutine[Any, Any, None]) -> None:
+async def first(*coroutines: Coroutine[Any, Any, object]) -> None:
     """Wait until one of several ends, cancel the others, and raise what the first raised."""
     loop = asyncio.get_running_loop()
     running = [loop.create_task(one, name=f"first/{number}") for number, one in enumerate(coroutines)]

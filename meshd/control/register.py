@@ -66,6 +66,7 @@ class Registrar:
         self._stored: dict[InstanceKey, Instance] | None = None  # of this node, as the registry last showed them
         self._dirty = asyncio.Event()
         self._writing = asyncio.Lock()
+        self._leaving = False
         self.on_change: Callable[[], None] = lambda: None
         self.problem = ""  # why the registry does not have what is registered here; empty: it has
 
@@ -143,7 +144,7 @@ class Registrar:
                 await self._catalog.withdraw(key)
             self._withdrawals.discard(key)
             self._save()
-        if self._stored is None:
+        if self._stored is None or self._leaving:
             return  # until the first listing nobody knows what is missing
         for local in list(self._local.values()):
             if self._stored.get(local.instance.key) != local.instance:
@@ -363,6 +364,7 @@ class Registrar:
 
     async def withdraw_all(self) -> None:
         """Take every instance out of traffic (this host stops); they stay registered here for the next start."""
+        self._leaving = True
         for local in self._local.values():
             with contextlib.suppress(RegistryError):
                 await self._catalog.withdraw(local.instance.key)

@@ -77,11 +77,12 @@ class Dataplane:
         self.applied = 0  # the wanted version in force
         self.refused: dict[str, Refusal] = {}
         self.reload_ok = True
+        self.on_attach: Callable[[], None] = lambda: None
 
     @property
     def in_force(self) -> bool:
-        """The proxy that is attached has applied a configuration of ours."""
-        return self.link is not None and self.applied > 0
+        """The proxy that is attached serves from a configuration of ours, or of the meshd before."""
+        return self.link is not None and (self.applied > 0 or bool(self.link.hello.holds))
 
     @property
     def update(self) -> int:
@@ -94,6 +95,7 @@ class Dataplane:
         self.refused.clear()
         self.applied = 0
         self._dirty.set()
+        self.on_attach()
 
     def detach(self) -> None:
         self.link = None

@@ -22,6 +22,7 @@ from meshd.config import Host
 from meshd.dataplane import frames
 from meshd.dataplane.client import Dataplane
 from meshd.dataplane.link import Link, open_link
+from meshd.placed import ConfigError
 from meshd.tasks import Restart, first
 from policies.compiled import Drain, Events
 
@@ -92,6 +93,8 @@ class Supervisor:
         self._before_start = before_start
         self._restart = Restart(first=0.1, limit=10.0)
         self._stopping = False
+        self._served = False
+        self.reattached = False
         self.running: Running | None = None
         self.restarts = 0
         self.on_events: Callable[[Events], None] = lambda events: None
@@ -102,7 +105,9 @@ class Supervisor:
         clock = asyncio.get_running_loop().time
         while not self._stopping:
             began = clock()
-            running = await self.find() or await self._start()
+            found = await self.find()
+            self.reattached = found is not None
+            running = found or await self._start()
             if running is not None:
                 await self._attend(running)
             if self._stopping:
@@ -139,7 +144,13 @@ class Supervisor:
         if not self._host.proxy.manage:
             await asyncio.sleep(LOST_PAUSE)
             return None
-        self._before_start()
+        try:
+            self._before_start()
+        except ConfigError as error:
+            if not self._served:
+                raise  # at the first start a taken port is a wrong configuration; later it may be free again soon
+            self._log.error("proxy cannot start", error=str(error))
+            return None
         generation = max(generations(self._host.run), default=0) + 1
         pid = self._spawn(generation)
         pidfd = os.pidfd_open(pid)
@@ -179,6 +190,7 @@ class Supervisor:
         link = running.link
         link.on_events = self._events
         self.running = running
+        self._served = True
         self._log.info("proxy attached", pid=link.pid, generation=running.generation, holds=len(link.hello.holds))
         self._dataplane.attach(link)
         try:
