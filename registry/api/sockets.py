@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SO_PEERGROUPS = 59  # asm-generic/socket.h; not in Python's socket module
-MAX_GROUPS = 1024
+MAX_GROUPS = 256  # what fits into the 1024 bytes that getsockopt of Python returns at most
 SOCK_DIAG_BY_FAMILY = 20  # linux/sock_diag.h
 NLM_F_REQUEST = 1
 NETLINK_SOCK_DIAG = 4

@@ -322,6 +322,7 @@ class Cluster:
             "Bind": {"Inbound": address, "Peer": address},
             "Advertise": {"Address": address},
             "LeaseTTL": "10s",
+            "Development": True,  # loopback is advertised, and every local user may register and apply
         }
         self.hosts[name] = Host(name, address, directory, basis | self.overrides | config, self)
         return self.hosts[name]
