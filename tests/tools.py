@@ -28,7 +28,7 @@ def tool(name: str) -> Path:
     """The program's path; without it the calling test is skipped, or fails when `CI=true`."""
     found = find(name)
     if found is None:
-        reason = f"{name} is missing on this machine: run `make tools`"
+        reason = f"{name} is missing on this machine (`make tools` gets what it knows)"
         if os.environ.get("CI") == "true":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)

@@ -17,3 +17,4 @@ rm -rf dist build
 mkdir -p dist
 # The backend's own hook: no front end is needed, nothing is fetched.
 "$env/bin/python" -c 'from setuptools import build_meta; print(build_meta.build_wheel("dist"))' >&2
+rm -rf build *.egg-info # the wheel is what is wanted; leftovers would be found by whoever looks for sources

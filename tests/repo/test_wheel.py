@@ -13,6 +13,8 @@ pytestmark = [pytest.mark.wheel, pytest.mark.timeout(300)]  # it is installed in
 
 @pytest.fixture(scope="module")
 def wheel() -> Path:
+    if not (ROOT / "dist").exists():
+        pytest.skip("no wheel is built: `make wheel`")
     (built,) = (ROOT / "dist").glob("meshd-*.whl")
     return built
 
