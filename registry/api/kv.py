@@ -177,10 +177,14 @@ async def _lock(store: SessionStore, op: Op, query: Any) -> bool:
     value = op.value or b""
     if "release" in query:
         return await store.release(op.key, value, lease, flags=op.flags)
+    unknown = Problem(500, f'invalid session "{lease[:64]}"', "acquire", "create a session first")
     try:
-        return await store.acquire(op.key, value, lease, flags=op.flags)
+        done = await store.acquire(op.key, value, lease, flags=op.flags)
     except NotFound as error:
-        raise Problem(500, f'invalid session "{lease[:64]}"', "acquire", "create a session first") from error
+        raise unknown from error
+    if not done and all(known.id != lease for known in await store.leases()):
+        raise unknown  # somebody else holds the key, but that is not what is wrong
+    return done
 
 
 def _cas(text: str) -> int:

@@ -207,7 +207,8 @@ class Local:
     def _health(self, instance: Instance) -> views.Json:
         checks = self._checks(instance)
         status = views.aggregated(checks)
-        return {"AggregatedStatus": status, "Service": views.agent_service(instance), "Checks": checks}
+        shown = [views.agent_check(check) for check in checks]
+        return {"AggregatedStatus": status, "Service": views.agent_service(instance), "Checks": shown}
 
     def _answer(self, request: web.Request, content: object, text: str, status: int, reason: str) -> web.Response:
         headers = {"X-Consul-Reason": reason}

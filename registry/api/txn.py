@@ -23,7 +23,6 @@ from registry.store import Entry, Op, SessionStore
 
 MAX_OPS = 64  # Consul's
 TRIES = 16  # rounds against concurrent writers of the same keys
-READS = ("get", "get-tree", "check-index", "check-session", "check-not-exists")
 TREES = ("get-tree", "delete-tree")
 WRITES = ("set", "cas", "lock", "unlock", "delete", "delete-cas", "delete-tree")
 
@@ -59,12 +58,12 @@ class Txn:
     async def put(self, request: web.Request) -> web.StreamResponse:
         steps = parse(await request.read())
         for step in steps:
-            self._context.check(request, Action.KV_READ if step.verb in READS else Action.KV_WRITE, step.key)
+            self._context.check(request, Action.KV_WRITE if step.verb in WRITES else Action.KV_READ, step.key)
         play, index = await run(self._context.store(request), steps)
         content: dict[str, Any] = {"Results": [{"KV": found} for found in play.results], "Errors": None}
         if play.errors:
             content = {"Results": None, "Errors": [{"OpIndex": at, "What": what} for at, what in play.errors]}
-        if all(step.verb in READS for step in steps):
+        if all(step.verb not in WRITES for step in steps):
             content |= {"Index": 0, "LastContact": 0, "KnownLeader": True, "ConsistencyLevel": ""}
         return answers.json(request, content, index, status=409 if play.errors else 200)
 
@@ -150,8 +149,9 @@ class Play:
             self.errors.append((at, wrong))
         elif step.verb in WRITES:
             self._write(step, before)
-        elif step.verb == "get" and before is not None:
-            self.results.append(pair(before))
+        elif before is not None:  # get, and the checks of what is there
+            found = pair(before)
+            self.results.append(found if step.verb == "get" else msgspec.structs.replace(found, Value=None))
 
     def ops(self) -> list[Op]:
         """One operation per key: its outcome if it was written, else its present state, as a check only."""

@@ -5,7 +5,7 @@ What the mesh does not have (segments, proxies of Consul's own) has Consul's emp
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,17 @@ Json = dict[str, Any]
 NAMESPACE = uuid.UUID("8f7d5a35-3c1f-5e6b-9a53-0b6b61b2f1c4")  # of node ids: stable, made from the node's name
 SERF = "serfHealth"
 MAINTENANCE = "_service_maintenance:"
+NO_DEFINITION: Mapping[str, object] = {
+    "Interval": "0s",
+    "Timeout": "0s",
+    "DeregisterCriticalServiceAfter": "0s",
+    "HTTP": "",
+    "Header": None,
+    "Method": "",
+    "Body": "",
+    "TLSSkipVerify": False,
+    "TCP": "",
+}
 ORDER: tuple[Health, ...] = ("passing", "warning", "critical")
 
 
@@ -150,6 +161,11 @@ def maintenance(instance: Instance, index: int = 0) -> Json:
         check_id=f"{MAINTENANCE}{instance.id}", name="Service Maintenance Mode", ttl=1.0, notes=instance.reason
     )
     return check_view(instance, check, None, index) | {"Type": "maintenance"}
+
+
+def agent_check(view: Json) -> Json:
+    """A check as /v1/agent/health shows it: without type, with a definition that says nothing (as 1.8)."""
+    return view | {"Type": "", "Definition": dict(NO_DEFINITION)}
 
 
 def agent_service(instance: Instance) -> Json:

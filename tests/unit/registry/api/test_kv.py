@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestClient
 from registry.api.context import Deps
 from registry.backends.sqlite import SqliteStore
 
-from .conftest import Serve
+from tests.fakes.served import Serve
 
 
 async def index_of(api: TestClient, path: str) -> int:
