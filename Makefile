@@ -100,7 +100,8 @@ cover: setup ## line coverage of registry and policies by the in-process tests
 ## -- set-up
 
 .PHONY: setup
-setup: venv proxy ## .venv and the proxy's release binary
+setup: venv proxy ## .venv and the proxy's release binary, which meshd finds beside itself, as after an installation
+	@[ -n "$$MESHD_PROXY_BIN" ] || ln -sfn ../../target/release/meshd-proxy .venv/bin/meshd-proxy
 
 .PHONY: venv
 venv:
