@@ -8,6 +8,8 @@
 A resource's identity is `<kind>/<name>`; its digest is the first 32 hex digits of SHA-256 over its JSON as sent.
 """
 
+# budget: the whole contract in one file, read side by side with its Rust half.
+
 from typing import Literal
 
 import msgspec

@@ -249,7 +249,7 @@ class _Reader:
         if operator.text in ("==", "!="):
             selector = _selector(left)
             if selector.of in _LISTS or (selector.of in _MAPS and selector.key is None):
-                raise _Bad(f"{selector} is no single value", left.at, f'use "..." in {selector}')
+                raise _Bad(f"{shown(left.text)} is no single value", left.at, f'use "..." in {selector.of}')
             equal = Equal(selector, right.text)
             return equal if operator.text == "==" else Not(equal)
         within = In(_selector(right), left.text)
@@ -278,5 +278,5 @@ def _selector(token: _Token) -> Selector:
         if token.text.startswith(of + ".") and len(token.text) > len(of) + 1:
             return Selector(of, token.text[len(of) + 1 :])
     if any(token.text == later or token.text.startswith(later + ".") for later in _LATER_SELECTORS):
-        raise _Bad(f"{token.text} is not supported yet in filters", token.at)
+        raise _Bad(f"{shown(token.text)} is not supported yet in filters", token.at)
     raise _Bad(f"{shown(token.text)} is no selector", token.at, did_you_mean(token.text, SELECTORS))

@@ -4,6 +4,7 @@ A document is YAML or JSON, UTF-8, at most 256 KB; CamelCase and snake_case are 
 in `policies.schema`; what holds between a document's fields is in `policies.validate`.
 """
 
+import re
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
@@ -18,6 +19,8 @@ from registry import keys
 
 MAX_BYTES = 256 * 1024
 MAX_FILE_BYTES = 16 * MAX_BYTES
+# YAML's own braces (`{Protocol: http}`) have names without quotes. JSON is never read as YAML: half a document is one.
+_JSON = re.compile(r'\s*\{\s*["}]')
 
 
 @dataclass(frozen=True)
@@ -107,15 +110,7 @@ def _tree(data: bytes) -> Node | None:
     if len(data) > MAX_BYTES:
         raise Malformed(f"is {len(data)} bytes long", None, f"at most {MAX_BYTES}")
     text = _decoded(data)
-    if not text.lstrip().startswith("{"):
-        return yaml_text.read(text)
-    try:
-        return json_text.read(text)
-    except Malformed as as_json:
-        try:
-            return yaml_text.read(text)  # YAML's own braces: `{Protocol: http}`
-        except Malformed:
-            raise as_json from None
+    return json_text.read(text) if _JSON.match(text) else yaml_text.read(text)
 
 
 def _decoded(data: bytes) -> str:

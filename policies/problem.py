@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-MAX_SHOWN = 60  # characters of somebody else's text that a message repeats
+MAX_SHOWN = 128  # characters of somebody else's text that a message repeats
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, order=True):
@@ -34,8 +34,13 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ord
 
 def shown(text: str) -> str:
     """Somebody else's text in quotes, cut, on one line, without control characters."""
+    return '"' + printable(text).replace('"', '\\"') + '"'
+
+
+def printable(text: str) -> str:
+    """The same without the quotes: for names that are nearly always harmless."""
     cut = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
-    return '"' + "".join(c if c.isprintable() and c != '"' else ascii(c)[1:-1] for c in cut) + '"'
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ when no Problem was noted, so what a faulty one's fields hold does not matter.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from policies.problem import Problem, did_you_mean, plain, shown
+from policies.problem import Problem, did_you_mean, plain, printable, shown
 from policies.schema.tree import Mapping, Node, Place, Scalar, Sequence, empty
 
 TENANCY = (("Namespace", "default"), ("Partition", "default"))
@@ -39,8 +39,8 @@ class Reading:
         line, column = (place.line + self.first_line - 1, place.column) if place else (0, 0)
         self.problems.append(
             Problem(
-                kind=self.kind,
-                name=self.name,
+                kind=printable(self.kind),
+                name=printable(self.name),
                 file=self.file,
                 line=line,
                 column=column,
@@ -98,7 +98,7 @@ class Shape:
             known = fields.get(plain(key.text))
             attr = known.attr if known else plain(key.text)
             if attr in seen:
-                reading.note(key.place, joined(path, key.text), _twice(key.text, seen[attr]))
+                reading.note(key.place, joined(path, printable(key.text)), _twice(key.text, seen[attr]))
                 continue
             seen[attr] = key.text
             if known is None:
@@ -179,8 +179,7 @@ def map_of(name: Callable[[Scalar], str], item: Reader) -> Reader:
 
 
 def joined(path: str, name: str) -> str:
-    """`name` is cut: it may be anything that a document calls a field."""
-    return f"{path}.{name[:64]}" if path else name[:64]
+    return f"{path}.{name}" if path else name
 
 
 def described(node: Node) -> str:

@@ -9,8 +9,7 @@ from policies.schema.service_router import Destination, Route, RouteMatch, Servi
 from tests.unit.policies.build import document, problem
 
 
-def test_everything_that_it_may_say() -> None:
-    text = """
+EVERYTHING = """
 Routes:
   - Name: reports
     Match:
@@ -31,7 +30,10 @@ Routes:
       ResponseHeaders: {Remove: [server]}
   - Match: ~
 """
-    assert document("service-router", "web", text) == ServiceRouter(
+
+
+def test_everything_that_it_may_say() -> None:
+    assert document("service-router", "web", EVERYTHING) == ServiceRouter(
         name="web",
         version=1,
         routes=(
