@@ -8,7 +8,6 @@ from policies.schema.retry import Budget
 from policies.schema.service_router import Destination, Route, RouteMatch, ServiceRouter
 from tests.unit.policies.build import document, problem
 
-
 EVERYTHING = """
 Routes:
   - Name: reports
