@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 from meshd import ports
 from meshd.config import Host, source_address
+from meshd.control.authority import upkeep
 from meshd.control.documents import Documents
 from meshd.control.drain import Drainer
 from meshd.control.health import Runner
 from meshd.control.history import Recorder
 from meshd.control.identity import Identities
 from meshd.control.lease import Lease
+from meshd.control.memory import Memory
 from meshd.control.register import Facts, Registrar
 from meshd.control.registrations import File
 from meshd.control.report import Report
@@ -27,8 +29,9 @@ from meshd.control.stored import Stored
 from meshd.control.sync import Parts, Place, Sync
 from meshd.dataplane.client import Dataplane
 from meshd.dataplane.supervise import Supervisor
+from meshd.notify import notify
 from meshd.placed import ConfigError, Fault
-from meshd.tasks import Tasks
+from meshd.tasks import Crashed, Tasks, first
 from meshd.telemetry.log import Log
 from meshd.version import version
 from policies.compiled import Event, Events
@@ -176,6 +179,7 @@ class Agent:
             documents=self.documents,
             dataplane=self.dataplane,
             lease=self.lease,
+            memory=Memory(host.data / "memory.json"),
         )
         return Sync(place, parts, self.log, self.around.clock)
 
@@ -223,6 +227,7 @@ class Agent:
         problem = self.documents.load()
         if problem:
             self.log.error("documents on disk cannot be used", problem=problem)
+        self.sync.load()
         self.registrar.load(services)
 
     def start(self) -> None:
@@ -245,7 +250,9 @@ class Agent:
         if "registry" in self.host.roles:
             self.tasks.start("history", self.recorder.run)
         if self.authority is not None:
-            self.tasks.start("authority", self.authority.run)
+            authority = self.authority
+            self.tasks.start("authority", authority.run)
+            self.tasks.start("issuer", lambda: upkeep(Layout(self.host.data), authority, self.log, self.around.now))
 
     def not_ready(self) -> tuple[str, ...]:
         """Why this host is not ready; empty: it is."""
@@ -282,6 +289,26 @@ class Agent:
                     await self.lease.release()
         await self.tasks.stop()
         await self.runner.close()
+
+
+async def attend(agent: Agent, side: Tasks, stop: asyncio.Event) -> int:
+    """Wait for a signal (0) or a crash (1); say READY once."""
+    ready = Tasks("ready", agent.log)
+    ready.start("notify", lambda: agent.ready(lambda: notify(agent.around.environ, "READY=1")))
+    try:
+        await first(signalled(stop), agent.tasks.failed(), side.failed())
+    except Crashed as crash:
+        if isinstance(crash.__cause__, ConfigError):
+            raise crash.__cause__ from None
+        agent.log.error("ending", reason=str(crash))
+        return 1
+    finally:
+        await ready.stop()
+    return 0
+
+
+async def signalled(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 def cpu_seconds() -> float:

@@ -11,28 +11,35 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from meshd import dev
-from meshd.agent import Agent, Surroundings
+from meshd.agent import Agent, Surroundings, attend, signalled
 from meshd.config import Host, load
 from meshd.control import join
+from meshd.control.authority import recover
 from meshd.notify import notify
 from meshd.placed import ConfigError, Fault
 from meshd.ports import Lock
 from meshd.serve import Bound, Listeners, bind, publish_authority
-from meshd.tasks import Crashed, Tasks, first
+from meshd.tasks import Tasks, first
 from meshd.telemetry import log as logs
-from registry.backends.consul import ConsulStore
-from registry.backends.sqlite import SqliteStore
 from registry.ca import files, names, tls
 from registry.errors import RegistryError
 from registry.store import SessionStore
 
 BAD_CONFIG = 78
 
-StoreAs = Callable[[str], SessionStore] | None
+
+class Opened(NamedTuple):
+    """A store, where the authority answers, what must run for the store, and the store under a caller's token."""
+
+    store: SessionStore
+    addresses: tuple[str, ...]
+    run: Callable[[], Awaitable[None]] | None = None
+    acting_as: Callable[[str], SessionStore] | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -67,8 +74,10 @@ async def serve(host: Host) -> int:
     lock = Lock(host.run)
     try:
         bound = bind(host)
+        if "ca" in host.roles and files.Layout(host.data).store_id.exists():
+            await asyncio.to_thread(recover, files.Layout(host.data), host.node, around.now())
         joining = join.ensure(host, log, around.now, around.chance)
-        await first(_event(stop), joining)  # a signal ends the wait for an authority
+        await first(signalled(stop), joining)  # a signal ends the wait for an authority
         return await live(host, around, bound, stop) if not stop.is_set() else 0
     finally:
         lock.close()
@@ -76,17 +85,17 @@ async def serve(host: Host) -> int:
 
 async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Event) -> int:
     """The part with an identity: store, agent, listeners, and their end."""
-    store, store_as, addresses = open_store(host)
+    opened = open_store(host)
     side = Tasks("store", around.log)
     try:
-        if isinstance(store, SqliteStore):
-            side.start("leases", store.run)
-        agent = Agent(host, store, addresses, around)
+        if opened.run is not None:
+            side.start("leases", opened.run)
+        agent = Agent(host, opened.store, opened.addresses, around)
         agent.load()
-        listeners = Listeners(agent, bound, store_as)
+        listeners = Listeners(agent, bound, opened.acting_as)
         await listeners.start()
         if "ca" in host.roles:
-            problem = await publish_authority(store, files.Layout(host.data))
+            problem = await publish_authority(opened.store, files.Layout(host.data))
             if problem:
                 around.log.error("wrong store", problem=problem)
         agent.start()
@@ -106,42 +115,27 @@ async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Eve
         raise ConfigError(Fault(str(host.data), str(error))) from error
     finally:
         await side.stop()
-        await store.close()
+        await opened.store.close()
 
 
-async def attend(agent: Agent, side: Tasks, stop: asyncio.Event) -> int:
-    """Wait for a signal (0) or a crash (1); say READY once."""
-    ready = Tasks("ready", agent.log)
-    ready.start("notify", lambda: agent.ready(lambda: notify(agent.around.environ, "READY=1")))
-    try:
-        await first(_event(stop), agent.tasks.failed(), side.failed())
-    except Crashed as crash:
-        if isinstance(crash.__cause__, ConfigError):
-            raise crash.__cause__ from None
-        agent.log.error("ending", reason=str(crash))
-        return 1
-    finally:
-        await ready.stop()
-    return 0
-
-
-async def _event(event: asyncio.Event) -> None:
-    await event.wait()
-
-
-def open_store(host: Host) -> tuple[SessionStore, StoreAs, tuple[str, ...]]:
-    """The backend by `Registry.Kind`, the same under a caller's token, and where the authority answers."""
+def open_store(host: Host) -> Opened:
+    """The backend by `Registry.Kind`. Imported here: a host needs one of them, and pays for one."""
     kind = host.registry.kind
     if kind == "sqlite":
+        from registry.backends.sqlite import SqliteStore
+
         host.data.mkdir(parents=True, exist_ok=True)
         own = host.loopback if host.bind.peer in ("0.0.0.0", "::") else host.bind.peer
-        return SqliteStore.open(host.data / "registry.sqlite"), None, (f"{own}:{host.ports.peer}",)
+        embedded = SqliteStore.open(host.data / "registry.sqlite")
+        return Opened(embedded, (f"{own}:{host.ports.peer}",), run=embedded.run)
     if kind == "mesh":
+        from registry.backends.consul import ConsulStore
+
         layout = files.Layout(host.data)
         peer = names.peer_name(files.load_trust_domain(layout))
         addresses = host.registry.all_addresses
         urls = [address if "://" in address else f"https://{address}" for address in addresses]
-        store = ConsulStore(urls, ssl=tls.client_context(layout), server_hostname=peer)
-        return store, store.acting_as, addresses
+        remote = ConsulStore(urls, ssl=tls.client_context(layout), server_hostname=peer)
+        return Opened(remote, addresses, acting_as=remote.acting_as)
     # Consul and etcd servers open here, each with its own backend.
     raise ConfigError(Fault("Registry.Kind", f"{kind} is not supported yet", "sqlite, or mesh for another host's"))

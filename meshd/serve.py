@@ -25,6 +25,7 @@ from registry.errors import Conflict
 from registry.store import SessionStore, Store
 
 ADMIN_GROUP = "meshd"
+SHORTEST_LEASE = 2.0  # seconds: the least that `LeaseTTL` of any host may be
 
 
 class Bound(msgspec.Struct, frozen=True):
@@ -111,7 +112,7 @@ class Listeners:
             identify=agent.identities.identify,
             store_as=self._store_as,
             own_addresses=agent.own_addresses,
-            min_session_ttl=min(10.0, float(host.lease_ttl)),
+            min_session_ttl=SHORTEST_LEASE,
             leader=f"{agent.address}:{host.ports.peer}",
             random=agent.around.chance,
         )

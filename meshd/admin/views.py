@@ -129,7 +129,7 @@ def warnings(agent: Agent) -> tuple[str, ...]:
     if agent.lease.problem:
         found.append(f"the host's lease cannot be kept: {agent.lease.problem}")
     found += [f"{prefix}: {why}" for prefix, why in sorted(agent.fold.held.items())]
-    found += [f"{prefix}: {why}" for prefix, why in sorted(agent.fold.unreachable.items())]
+    found += [f"the registry is not reached: {why}" for _, why in sorted(agent.fold.unreachable.items())[:1]]
     found += [f"{event.kind}: {event.detail}" for event in agent.events if event.kind == "listener_failed"][-4:]
     return tuple(found)
 

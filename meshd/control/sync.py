@@ -15,6 +15,7 @@ from meshd.control import history
 from meshd.control.documents import Documents, Name
 from meshd.control.identity import Identities
 from meshd.control.lease import Lease
+from meshd.control.memory import Memory
 from meshd.control.register import Registrar
 from meshd.control.stored import Stored
 from meshd.dataplane.client import Dataplane
@@ -64,6 +65,7 @@ class Parts:
     documents: Documents
     dataplane: Dataplane
     lease: Lease
+    memory: Memory
 
 
 class Endpoints(Mapping[str, tuple[Endpoint, ...]]):
@@ -110,6 +112,14 @@ class Sync:
         self.on_compiled: Callable[[int], None] = lambda version: None
         self.on_trust: Callable[[], None] = lambda: None
 
+    def load(self) -> None:
+        """What was known before a restart, until the registry says otherwise."""
+        remembered = self._parts.memory.load()
+        if self._parts.memory.problem:
+            self._log.error("memory lost", problem=self._parts.memory.problem)
+        self._meshed = remembered.meshed
+        self._parts.identities.learn({}, remembered.revocations)
+
     def poke(self) -> None:
         """Something of this host changed: instances, certificates, or the proxy was attached."""
         self._dirty.set()
@@ -132,10 +142,17 @@ class Sync:
         self._say(before)
         if change.documents:
             self._documents()
-        if change.trust and parts.identities.learn(parts.fold.roots, parts.fold.revocations):
-            self.on_trust()
+        if change.trust:
+            self._save.set()
+            if parts.identities.learn(parts.fold.roots, self._revocations()):
+                self.on_trust()
         if change or before != (bool(parts.fold.unreachable), parts.fold.complete):
             self._dirty.set()
+
+    def _revocations(self) -> Mapping[str, bytes]:
+        """Until they are listed, those remembered: an event about a root must not forget them."""
+        fold = self._parts.fold
+        return fold.revocations if keys.REVOCATIONS in fold.listed else self._parts.memory.remembered.revocations
 
     def _own(self, prefix: str, event: WatchEvent) -> None:
         """What the registry holds of this host itself."""
@@ -218,7 +235,10 @@ class Sync:
 
     def _view(self, now: float) -> HostView:
         parts = self._parts
-        self._meshed |= {key.service for key, one in parts.fold.instances.items() if one.inbound is not None}
+        meshed = self._meshed | {key.service for key, one in parts.fold.instances.items() if one.inbound is not None}
+        if meshed != self._meshed:
+            self._meshed = meshed
+            self._save.set()
         return HostView(
             node=self._place.node,
             trust_domain=parts.identities.trust_domain,
@@ -243,14 +263,15 @@ class Sync:
     # ---- beside -----------------------------------------------------------------------------------------------------
 
     async def keep(self) -> None:
-        """Write the accepted versions of documents to disk when they changed, off the event loop."""
+        """Write to disk what a restart needs when it changed, off the event loop."""
         while True:
             await self._save.wait()
             self._save.clear()
             try:
                 await asyncio.to_thread(self._parts.documents.save)
+                await asyncio.to_thread(self._parts.memory.save, dict(self._revocations()), self._meshed)
             except RegistryError as error:
-                self._log.error("documents cannot be kept on disk", error=str(error))
+                self._log.error("state cannot be kept on disk", error=str(error))
             await asyncio.sleep(1.0)
 
     async def recover(self) -> None:
