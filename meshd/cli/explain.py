@@ -17,7 +17,7 @@ from policies.compiled import ExplainRequest, Explanation
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'")
 @OUTPUT
 @click.pass_obj
-def explain(
+def explain(  # budget: click hands over one parameter for each option
     target: Callable[[], Target],
     source: str,
     destination: str,

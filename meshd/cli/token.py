@@ -25,7 +25,7 @@ def token() -> None:
 @click.option("--out", type=click.Path(dir_okay=False), help="write the token to this new file (0600), not to stdout")
 @OUTPUT
 @click.pass_obj
-def create(
+def create(  # budget: click hands over one parameter for each option
     target: Callable[[], Target],
     node: str,
     services: tuple[str, ...],

@@ -69,7 +69,7 @@ def test_sigkill_of_a_meshd(story: Story) -> None:
     story.under_way()
     proxies = story.b.proxy_pids()
     story.b.kill()
-    time.sleep(3)
+    time.sleep(3)  # sleep: the outage itself, as long as a supervisor's restart delay
     story.b.start()
     none_failed(load)
     assert story.b.proxy_pids() == proxies
@@ -82,7 +82,7 @@ def test_sigstop_of_a_meshd_for_40_s_with_leases_of_10_s(story: Story) -> None:
     lease = f"{story.a.api}/v1/kv/mesh/v1/leases/b"
     paused = time.monotonic()
     wait_for("its lease expires", lambda: http("GET", lease).status == 404, 30, every=0.5)
-    time.sleep(max(0.0, paused + 40 - time.monotonic()))
+    time.sleep(max(0.0, paused + 40 - time.monotonic()))  # sleep: the freeze itself
     before = len(story.api["api-1"].requests())
     story.under_way()
     assert len(story.api["api-1"].requests()) > before, "a suspect instance that answers keeps its traffic"
@@ -101,6 +101,6 @@ def test_sigkill_of_the_registry_host_s_meshd_for_60_s(story: Story) -> None:
     load = story.load(70)
     story.under_way()
     story.a.kill()
-    time.sleep(60)
+    time.sleep(60)  # sleep: the outage itself
     story.a.start()
     none_failed(load)
