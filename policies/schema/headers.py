@@ -9,16 +9,19 @@ from policies.schema.shape import Field, Refused, Shape, list_of, map_of, scalar
 from policies.schema.tree import Scalar
 
 # Framing, hop-by-hop and target: changing them here would make two readings of one message (request smuggling).
+# `traceparent` is the proxy's own, as is everything that begins with `x-meshd-`.
 PROTECTED = frozenset(
     (
         "connection",
         "content-length",
         "host",
+        "http2-settings",
         "keep-alive",
         "proxy-authenticate",
         "proxy-authorization",
         "proxy-connection",
         "te",
+        "traceparent",
         "trailer",
         "transfer-encoding",
         "upgrade",
@@ -39,8 +42,9 @@ class HeaderEdits:
 
 def edited_name(value: Scalar) -> str:
     name = values.header_name(value)
-    if name in PROTECTED:
-        raise Refused(f"{name} cannot be edited", "it belongs to the connection, not to the message")
+    spelled = name.replace("_", "-")  # some servers do not tell these apart
+    if spelled in PROTECTED or spelled.startswith("x-meshd-"):
+        raise Refused(f"{name} cannot be edited", "it belongs to the connection or to the mesh")
     return name
 
 

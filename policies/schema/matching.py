@@ -4,6 +4,7 @@ Source: Consul's `ServiceRouteHTTPMatch` and `IntentionHTTPPermission`
 (https://developer.hashicorp.com/consul/docs/connect/config-entries/service-router).
 """
 
+import re
 from dataclasses import dataclass
 
 from policies.problem import shown
@@ -12,6 +13,7 @@ from policies.schema.shape import Field, Refused, Shape, list_of, scalar
 from policies.schema.tree import Scalar
 
 _UNRESERVED = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_DOTS = re.compile(r"\.\.?(;|%3B|\Z)")  # with parameters too: some servers resolve `/..;x/`
 _PATH = _UNRESERVED | set("!$&'()*+,;=:@/%")  # RFC 3986 section 3.3
 
 
@@ -79,7 +81,7 @@ def path(value: Scalar) -> str:
     strange = next((char for char in text if char not in _PATH), None)
     if strange is not None:
         raise Refused(f"{shown(strange)} is not part of a path", "paths are compared percent-encoded, without query")
-    if "//" in text or any(segment in (".", "..") for segment in text.split("/")):
+    if "//" in text or any(_DOTS.match(segment) for segment in text.split("/")):
         raise Refused("is not in normal form and would never match", "no //, /./ or /../")
     reason = _escapes(text)
     if reason:

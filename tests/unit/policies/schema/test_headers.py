@@ -26,6 +26,9 @@ def test_edits_are_sorted_by_name() -> None:
     [
         ("Set: {Host: a}", "host cannot be edited"),
         ("Add: {Transfer-Encoding: chunked}", "transfer-encoding cannot be edited"),
+        ("Add: {Content_Length: 3}", "content_length cannot be edited"),
+        ("Set: {X-Meshd-Source: a}", "x-meshd-source cannot be edited"),
+        ("Remove: [traceparent]", "traceparent cannot be edited"),
         ("Remove: [connection]", "connection cannot be edited"),
         ('Set: {a: "x\\r\\nb: c"}', "has control characters"),
         ('Set: {a: " x"}', '" x" is no header value'),

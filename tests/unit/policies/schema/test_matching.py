@@ -28,6 +28,8 @@ def test_paths_in_normal_form(path: str) -> None:
         "/a//b",
         "/a/./b",
         "/a/..",
+        "/a/..;x/b",
+        "/a/.%3Bx",
         "/a%2fb",
         "/a%2Fb",
         "/%41",

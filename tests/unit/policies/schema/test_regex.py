@@ -26,6 +26,9 @@ GOOD = [
     r"[!\--]",
     "é+",
     ".{0,100}",
+    r"\w{20}",
+    r"[\w.-]{20}",
+    r"\d{100}",
 ]
 
 BAD = [
@@ -56,6 +59,9 @@ BAD = [
     ("a{3,2}", "counts up to"),
     ("a{1001}", "counts up to"),
     ("((a{100}){100}){100}", "too large"),
+    (r"\w{40}", "too large"),
+    (r"[^\w]{40}", "too large"),
+    ("|".join([r"\w{20}"] * 3), "too large"),
     ("(", "not closed"),
     ("(?", "only"),
     ("a)", "closes nothing"),
