@@ -480,7 +480,7 @@ FromProxy = Hello | Applied | Rejected | Config | Stats | Events
 
 
 class ExplainRequest(Part, frozen=True, kw_only=True):
-    """`source` and `destination` are service names; `source_instance` picks the caller, empty: the service alone."""
+    """`source` and `destination` are service names; header names lower case."""
 
     source: str
     destination: str
