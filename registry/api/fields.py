@@ -37,7 +37,7 @@ class Refused(Exception):
 def body(data: bytes) -> Json:
     """The decoded JSON. Raises Refused with the place of the mistake."""
     try:
-        return msgspec.json.decode(data)  # type: ignore[no-any-return]
+        return msgspec.json.decode(data)  # type: ignore[no-any-return]  # JSON is what it decodes to
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(f"the body is not JSON: {error}", hint='send one JSON object, like {"Name": "web"}') from error
 

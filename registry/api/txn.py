@@ -6,7 +6,7 @@ between makes us play again.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -59,8 +59,14 @@ class Txn:
         steps = parse(await request.read())
         for step in steps:
             self._context.check(request, Action.KV_WRITE if step.verb in WRITES else Action.KV_READ, step.key)
-        play, index = await run(self._context.store(request), steps)
-        content: dict[str, Any] = {"Results": [{"KV": found} for found in play.results], "Errors": None}
+
+        def permit(key: str) -> None:
+            self._context.check(request, Action.KV_WRITE, key)  # keys of a tree are known only now
+
+        play, index = await run(self._context.store(request), steps, permit)
+        # as in listings: keys of a tree that the caller may not read are left out
+        results = [found for found in play.results if self._context.allows(request, Action.KV_READ, found.Key)]
+        content: dict[str, Any] = {"Results": [{"KV": found} for found in results], "Errors": None}
         if play.errors:
             content = {"Results": None, "Errors": [{"OpIndex": at, "What": what} for at, what in play.errors]}
         if all(step.verb not in WRITES for step in steps):
@@ -94,8 +100,11 @@ def _check(step: Step, at: int) -> None:
         raise Problem(400, "Flags or Index out of range", f"[{at}].KV")
 
 
-async def run(store: SessionStore, steps: Sequence[Step]) -> tuple["Play", int | None]:
-    """Play the steps until their outcome was written as played; the index of the write, None if nothing was."""
+async def run(store: SessionStore, steps: Sequence[Step], permit: Callable[[str], None]) -> tuple["Play", int | None]:
+    """Play the steps until their outcome was written as played; the index of the write, None if nothing was.
+
+    `permit` is called with each key before it is written, and raises to refuse all of it.
+    """
     for _ in range(TRIES):
         sessions = {lease.id for lease in await store.leases()} if any(s.session for s in steps) else set()
         play = Play(await _held(store, steps), frozenset(sessions))
@@ -104,6 +113,8 @@ async def run(store: SessionStore, steps: Sequence[Step]) -> tuple["Play", int |
         ops = play.ops()
         if play.errors or not ops:
             return play, None
+        for key in play.written:
+            permit(key)
         try:
             index = await store.transact(ops)
         except (Conflict, NotFound):
@@ -126,7 +137,7 @@ async def _held(store: SessionStore, steps: Sequence[Step]) -> dict[str, Entry]:
 class Play:
     """The steps on a copy of the store: later ones see what earlier ones did. Decides only.
 
-    `errors` are (step, what) as Consul words them; one is enough to write nothing.
+    `written` are the keys that change; `errors` are (step, what) as Consul words them; one is enough to write nothing.
     """
 
     def __init__(self, held: Mapping[str, Entry], sessions: frozenset[str]) -> None:
@@ -136,7 +147,7 @@ class Play:
         self._now: dict[str, Entry] = dict(held)
         self._sessions = sessions
         self._read: set[str] = set()
-        self._written: set[str] = set()
+        self.written: set[str] = set()
 
     def step(self, at: int, step: Step) -> None:
         before = self._now.get(step.key)
@@ -155,8 +166,8 @@ class Play:
 
     def ops(self) -> list[Op]:
         """One operation per key: its outcome if it was written, else its present state, as a check only."""
-        ops = [self._op(key) for key in sorted(self._read | self._written)]
-        return [op for op in ops if op is not None] if self._written else []
+        ops = [self._op(key) for key in sorted(self._read | self.written)]
+        return [op for op in ops if op is not None] if self.written else []
 
     def at(self, index: int) -> "Play":
         """The same with the index of the write in the results of writes (0 until then)."""
@@ -179,11 +190,11 @@ class Play:
                 self.results.append(pair(self._now[key]))
             else:
                 del self._now[key]
-                self._written.add(key)
+                self.written.add(key)
         self._read.discard(step.key)
 
     def _write(self, step: Step, before: Entry | None) -> None:
-        self._written.add(step.key)
+        self.written.add(step.key)
         if step.verb in ("delete", "delete-cas"):
             self._now.pop(step.key, None)
             return

@@ -11,6 +11,7 @@ import random
 import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,8 +21,9 @@ from consul import base  # type: ignore[import-untyped]  # the package has no ty
 from registry import durations, keys
 from registry.backends import consul_txn
 from registry.backends.consul_http import Api, Links, Transport, check
+from registry.backends.consul_view import View
 from registry.errors import Denied, NotFound, TooLarge, Unavailable
-from registry.store import Alive, Batch, Behavior, Entry, Lease, Listing, Lost, Op, Resync, Watch, WatchEvent
+from registry.store import Alive, Behavior, Entry, Lease, Listing, Lost, Op, Watch, WatchEvent
 
 MAX_VALUE = 512 * 1024  # bytes, Consul's kv_max_value_size
 MAX_WAIT = 60.0  # seconds: proxies and NATs between drop what is silent for longer
@@ -35,6 +37,21 @@ Found = tuple[int, list[Entry]]  # of a read: the index and what is there
 
 def no_token() -> str | None:
     return None
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """How to wait before the next try. `jitter` gives [0, 1): full, so that a fleet does not come back at once."""
+
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    jitter: Callable[[], float] = random.random
+
+    def after(self, failures: int) -> float:
+        """Seconds after this many failures before the last one."""
+        return self.jitter() * min(LONGEST_PAUSE, FIRST_PAUSE * float(1 << failures))
+
+
+BACKOFF = Backoff()
 
 
 class ConsulStore:
@@ -54,14 +71,12 @@ class ConsulStore:
         ssl: ssl.SSLContext | None = None,
         server_hostname: str | None = None,
         wait: float = MAX_WAIT,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        jitter: Callable[[], float] = random.random,
+        backoff: Backoff = BACKOFF,
     ) -> None:
         self._links = Links(addresses, ssl, server_hostname)
         self._api = Api(Transport(self._links, token))
         self._wait = min(wait, MAX_WAIT)
-        self._pause = pause
-        self._jitter = jitter
+        self._backoff = backoff
 
     def acting_as(self, token: str) -> "ConsulStore":
         """The same connections under another caller's token: its rights, not ours. Close only the original."""
@@ -217,7 +232,7 @@ class ConsulStore:
                     return
                 if not failures:
                     yield Lost(str(error))
-                await self._pause(self._jitter() * min(LONGEST_PAUSE, FIRST_PAUSE * 2**failures))
+                await self._backoff.pause(self._backoff.after(failures))
                 failures = min(failures + 1, 16)
                 continue
             event = view.take(index, entries, lost=failures > 0)
@@ -226,7 +241,7 @@ class ConsulStore:
                 idle = idle + 1 if isinstance(event, Alive) and time.monotonic() - asked < self._wait / 2 else 0
                 yield event
             if idle > 1:  # the server does not block: do not spin
-                await self._pause(min(0.1, IDLE_PAUSE * idle))
+                await self._backoff.pause(min(0.1, IDLE_PAUSE * idle))
 
     def _poll(self, index: int) -> tuple[tuple[str, str], ...]:
         read = (("recurse", "1"),)
@@ -247,39 +262,6 @@ class ConsulStore:
         read = params if exact else (*params, ("keys", "1"), ("separator", "/"))
         found: int = await self._api.http.get(_index(prefix), f"/v1/kv/{prefix}", params=read)
         return found
-
-
-class View:
-    """What a watch knows, and what an answer changes in it. Decides only. `ask`: the index to wait behind, 0: none."""
-
-    def __init__(self, after: int | None) -> None:
-        self.ask = 0
-        self._after = after  # until the first answer: what the caller says that it has
-        self._known: dict[str, tuple[int, int]] | None = None  # (created, version) by key
-        self._index = 0
-
-    def forget_index(self) -> None:
-        """After an error: ask anew, without waiting."""
-        self.ask = 0
-
-    def take(self, index: int, entries: Sequence[Entry], *, lost: bool) -> WatchEvent | None:
-        """The event that an answer is. None: ask again without an index, or nothing happened behind `after`."""
-        if self._known is not None and index < self._index and self.ask:
-            self.ask = 0  # the store was restored or wiped: what it says now is read without waiting
-            return None
-        before, last = self._known, self._index
-        self._known = {entry.key: (entry.created, entry.version) for entry in entries}
-        self._index = self.ask = index
-        if before is None:
-            resumed = self._after is not None and index == self._after
-            return Alive(index) if resumed and lost else None if resumed else Resync(index, tuple(entries))
-        puts = [entry for entry in entries if before.get(entry.key) != (entry.created, entry.version)]
-        deletes = tuple(key for key in before if key not in self._known)
-        if index < last or ((puts or deletes) and (lost or index == last)):
-            return Resync(index, tuple(entries))
-        if not puts and not deletes:
-            return Alive(index)
-        return Batch(index, tuple(sorted(puts, key=lambda entry: entry.version)), deletes)
 
 
 class _Pair(msgspec.Struct, frozen=True):

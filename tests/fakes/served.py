@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiohttp import TCPConnector
 from aiohttp.test_utils import TestClient, TestServer
 
 from registry import keys, values
@@ -15,6 +16,7 @@ from registry.api.context import Deps
 from registry.backends.sqlite import SqliteStore
 from registry.catalog import KvCatalog
 from registry.model import Node
+from tests.fakes import tls
 from tests.fakes.agent import FakeAgent
 
 Serve = Callable[..., Awaitable[TestClient]]
@@ -45,19 +47,44 @@ async def deps(store: SqliteStore) -> Deps:
 
 
 @pytest.fixture
-async def serve(deps: Deps) -> AsyncIterator[Serve]:
-    """`await serve(peer=..., access=...)`: a client of a running application; keywords replace dependencies."""
+async def serve(deps: Deps, tmp_path: Path) -> AsyncIterator[Serve]:
+    """`await serve(access=...)`: a client of a running application; keywords replace dependencies.
+
+    `peer="b"`: the application for other hosts over TLS, asked by node b; `peer=""`: by a caller without certificate.
+    """
     clients: list[TestClient] = []
 
-    async def start(*, peer: bool = False, **changes: object) -> TestClient:
-        app = build_app(replace(deps, **changes), peer=peer)  # type: ignore[arg-type]
-        client = TestClient(TestServer(app))
+    async def start(*, peer: str | None = None, **changes: object) -> TestClient:
+        client = _peer(deps, tmp_path, peer, changes) if peer is not None else _local(deps, changes)
         await client.start_server()
         clients.append(client)
         return client
 
     yield start
     await asyncio.gather(*(client.close() for client in clients))
+
+
+class _TlsServer(TestServer):
+    """A TestServer that speaks TLS when the client starts it."""
+
+    context: object = None
+
+    async def start_server(self, *args: object, **more: object) -> None:
+        await super().start_server(ssl=self.context)  # type: ignore[call-arg]  # goes to the site
+
+
+def _local(deps: Deps, changes: dict[str, object]) -> TestClient:
+    return TestClient(TestServer(build_app(replace(deps, **changes))))  # type: ignore[arg-type]  # keywords of each test
+
+
+def _peer(deps: Deps, directory: Path, node: str, changes: dict[str, object]) -> TestClient:
+    own, caller = tls.pair(directory, "localhost"), tls.pair(directory, node or "nobody")
+    known = {caller.der: node}
+    deps = replace(deps, access=Access(), identify=known.get)
+    server = _TlsServer(build_app(replace(deps, **changes), peer=True), host="localhost", scheme="https")  # type: ignore[arg-type]  # keywords of each test
+    server.context = tls.server_context(own, [caller])
+    context = tls.client_context(own, caller if node else None)
+    return TestClient(server, connector=TCPConnector(ssl=context))
 
 
 @pytest.fixture

@@ -8,13 +8,19 @@ from aiohttp.test_utils import TestClient
 
 from registry.api.context import Deps
 from registry.backends.sqlite import SqliteStore
-
 from tests.fakes.served import Serve
 
 
 async def index_of(api: TestClient, path: str) -> int:
     async with api.get(path) as answer:
         return int(answer.headers["X-Consul-Index"])
+
+
+async def watched(store: SqliteStore, count: int) -> None:
+    """Until this many reads wait at the store: requests arrive and end without an event to wait for."""
+    async with asyncio.timeout(5):
+        while store.watching != count:  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.001)  # sleep: polls
 
 
 async def put(api: TestClient, path: str, data: bytes = b"v") -> Any:
@@ -194,9 +200,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(api: TestClient, st
             await with_timeout
     except TimeoutError:
         pass
-    async with asyncio.timeout(5):
-        while store.watching:  # noqa: ASYNC110 - the end of a connection has no event to wait for
-            await asyncio.sleep(0.01)
+    await watched(store, 0)
 
 
 async def test_shutdown_lets_waiting_reads_go(serve: Serve, deps: Deps, store: SqliteStore) -> None:
@@ -209,8 +213,7 @@ async def test_shutdown_lets_waiting_reads_go(serve: Serve, deps: Deps, store: S
             return answer.status
 
     waiting = asyncio.gather(wait())
-    while not store.watching:  # noqa: ASYNC110 - the request has to have arrived
-        await asyncio.sleep(0.001)
+    await watched(store, 1)
     assert api.server is not None
     async with asyncio.timeout(5):
         await api.server.close()
