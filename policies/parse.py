@@ -19,6 +19,7 @@ from registry import keys
 
 MAX_BYTES = 256 * 1024
 MAX_FILE_BYTES = 16 * MAX_BYTES
+MAX_FILE_DOCUMENTS = 1000
 # YAML's own braces (`{Protocol: http}`) have names without quotes. JSON is never read as YAML: half a document is one.
 _JSON = re.compile(r'\s*\{\s*["}]')
 
@@ -148,7 +149,11 @@ def parse_file(text: bytes, *, file: str = "") -> ParsedFile:
     if len(text) > MAX_FILE_BYTES:
         reading.note(None, "", f"is {len(text)} bytes long", f"at most {MAX_FILE_BYTES}")
         return ParsedFile((), tuple(reading.problems))
-    documents = [_identified(reading, line, part) for line, part in _parts(text)]
+    parts = _parts(text)
+    if len(parts) > MAX_FILE_DOCUMENTS:
+        reading.note(None, "", f"holds {len(parts)} documents", f"at most {MAX_FILE_DOCUMENTS}")
+        return ParsedFile((), tuple(reading.problems))
+    documents = [_identified(reading, line, part) for line, part in parts]
     found = tuple(document for document in documents if document is not None)
     if not found and not reading.problems:
         reading.note(Place(1, 1), "", "holds no document")

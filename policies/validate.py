@@ -60,10 +60,11 @@ def _splitter(document: ServiceSplitter) -> Iterator[Broken]:
     total = sum(part.weight for part in document.splits)
     if total != WHOLE:
         yield Broken("Splits", f"weights sum to {total / 100:g}", "they must sum to 100")
-    sides = [(part.service or document.name, part.service_subset or "") for part in document.splits]
-    for i, side in enumerate(sides):
-        if side in sides[:i]:
-            yield Broken(f"Splits[{i}]", f"goes where Splits[{sides.index(side)}] goes", "add their weights")
+    seen: dict[tuple[str, str], int] = {}
+    for i, part in enumerate(document.splits):
+        first = seen.setdefault((part.service or document.name, part.service_subset or ""), i)
+        if first != i:
+            yield Broken(f"Splits[{i}]", f"goes where Splits[{first}] goes", "add their weights")
     for i, part in enumerate(document.splits):
         yield from _edits(part.request_headers, f"Splits[{i}].RequestHeaders")
         yield from _edits(part.response_headers, f"Splits[{i}].ResponseHeaders")
@@ -148,6 +149,8 @@ def _edits(edits: HeaderEdits | None, path: str) -> Iterator[Broken]:
 
 
 def _repeated(names: Sequence[str], path: str) -> Iterator[Broken]:
+    seen: set[str] = set()
     for i, name in enumerate(names):
-        if name in names[:i]:
+        if name in seen:
             yield Broken(f"{path}[{i}]", f"{name} occurs twice")
+        seen.add(name)

@@ -6,7 +6,7 @@ from json import JSONDecodeError
 from json.decoder import scanstring  # type: ignore[attr-defined]  # public, but not in the stubs
 
 from policies.problem import shown
-from policies.schema.tree import MAX_DEPTH, Malformed, Mapping, Node, Place, Scalar, Sequence
+from policies.schema.tree import MAX_DEPTH, MAX_NODES, Malformed, Mapping, Node, Place, Scalar, Sequence
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _BARE = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
@@ -28,6 +28,7 @@ class _Reader:
     at: int = 0
     lines: list[int] = field(default_factory=list)  # offsets where lines begin
     line: int = 0
+    nodes: int = 0
 
     def __post_init__(self) -> None:
         self.lines = [0, *(found.end() for found in re.finditer("\n", self.text))]
@@ -48,8 +49,11 @@ class _Reader:
 
     def node(self, depth: int) -> Node:
         self.space()
+        self.nodes += 1
         if depth > MAX_DEPTH:
             raise Malformed(f"nests deeper than {MAX_DEPTH}", self.place(self.at))
+        if self.nodes > MAX_NODES:
+            raise Malformed(f"holds more than {MAX_NODES} values", self.place(self.at))
         match self.text[self.at : self.at + 1]:
             case "{":
                 return self.mapping(depth)

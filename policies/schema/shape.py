@@ -4,13 +4,15 @@ A reader takes a node and its path and returns a value, or notes a Problem and r
 when no Problem was noted, so what a faulty one's fields hold does not matter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from policies.problem import Problem, did_you_mean, plain, printable, shown
 from policies.schema.tree import Mapping, Node, Place, Scalar, Sequence, empty
 
 TENANCY = (("Namespace", "default"), ("Partition", "default"))
+MAX_ITEMS = 4096  # of one list or mapping: every request would walk along it
 MAX_PROBLEMS = 20  # a reader of messages stops well before; the rest is repetition
 
 
@@ -33,8 +35,13 @@ class Reading:
     first_line: int = 1  # of the text inside its file
     problems: list[Problem] = field(default_factory=list)
 
+    @property
+    def full(self) -> bool:
+        """Nothing more is said, so nothing more need be read: looking for nearest names takes its time."""
+        return len(self.problems) >= MAX_PROBLEMS
+
     def note(self, place: Place | None, path: str, reason: str, hint: str = "") -> None:
-        if len(self.problems) >= MAX_PROBLEMS:
+        if self.full:
             return
         line, column = (place.line + self.first_line - 1, place.column) if place else (0, 0)
         self.problems.append(
@@ -95,6 +102,8 @@ class Shape:
         values: dict[str, object] = {}
         seen: dict[str, str] = {}  # by attr (or the plain name): the field that filled it
         for key, value in node.items:
+            if reading.full:
+                break
             known = fields.get(plain(key.text))
             attr = known.attr if known else plain(key.text)
             if attr in seen:
@@ -151,7 +160,7 @@ def list_of(item: Reader) -> Reader:
         if not isinstance(node, Sequence):
             reading.note(node.place, path, f"must be a list, is {described(node)}")
             return ()
-        return tuple(item(reading, below, f"{path}[{i}]") for i, below in enumerate(node.items))
+        return tuple(item(reading, below, f"{path}[{i}]") for i, below in enumerate(_bounded(reading, node, path)))
 
     return read
 
@@ -164,7 +173,7 @@ def map_of(name: Callable[[Scalar], str], item: Reader) -> Reader:
             reading.note(node.place, path, f"must be a mapping, is {described(node)}")
             return {}
         values: dict[str, object] = {}
-        for key, below in node.items:
+        for key, below in _bounded(reading, node, path):
             try:
                 named = name(key)
             except Refused as refused:
@@ -176,6 +185,17 @@ def map_of(name: Callable[[Scalar], str], item: Reader) -> Reader:
         return values
 
     return read
+
+
+def _bounded(reading: Reading, node: Sequence | Mapping, path: str) -> Iterator[Any]:
+    """The items one by one, until there is nothing more to say; none when there are too many."""
+    if len(node.items) > MAX_ITEMS:
+        reading.note(node.place, path, f"has {len(node.items)} items", f"at most {MAX_ITEMS}")
+        return
+    for item in node.items:
+        if reading.full:
+            return
+        yield item
 
 
 def joined(path: str, name: str) -> str:

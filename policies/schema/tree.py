@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from policies.problem import plain
 
 MAX_DEPTH = 24  # no document of ours nests deeper than 8
+MAX_NODES = 50_000  # more than a document of 256 KB needs, less than half a second to read
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from policies.problem import shown
-from policies.schema.tree import MAX_DEPTH, Malformed, Mapping, Node, Place, Scalar, Sequence
+from policies.schema.tree import MAX_DEPTH, MAX_NODES, Malformed, Mapping, Node, Place, Scalar, Sequence
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C reader is not in every build of the package
 
@@ -33,6 +33,7 @@ def _malformed(text: str, error: yaml.MarkedYAMLError) -> Malformed:
 @dataclass
 class _Reader:
     events: Iterator[Any]
+    nodes: int = 0
 
     def stream(self) -> Node | None:
         root: Node | None = None
@@ -49,8 +50,11 @@ class _Reader:
         return root
 
     def node(self, event: Any, depth: int) -> Node:
+        self.nodes += 1
         if depth > MAX_DEPTH:
             raise Malformed(f"nests deeper than {MAX_DEPTH}", _place(event))
+        if self.nodes > MAX_NODES:
+            raise Malformed(f"holds more than {MAX_NODES} values", _place(event))
         if isinstance(event, yaml.AliasEvent):
             raise Malformed("aliases (*name) are not read", _place(event), "write the value out")
         if event.tag is not None:

@@ -135,6 +135,8 @@ def test_names_may_be_patterns(name: str) -> None:
         (b"%YAML 9.9\n---\nProtocol: tcp", "is no YAML", 1),
         (b"\x00", "is no YAML", 0),
         (b"Protocol: {a: b}", "must be a single value", 1),
+        (b"x: [" + b"1," * 60_000 + b"]", "more than 50000 values", 1),
+        (b'{"x": [' + b"1," * 60_000 + b"1]}", "more than 50000 values", 1),
     ],
 )
 def test_malformed(text: bytes, reason: str, line: int) -> None:
@@ -192,6 +194,7 @@ Protocol: htp
         (b"Kind: mesh\n---\na: [", "", 4),
         (b"- a", "", 1),
         (b"x" * (MAX_FILE_BYTES + 1), "", 0),
+        (b"x: 1\n---\n" * 2000, "", 0),
     ],
 )
 def test_files_with_problems(text: bytes, path: str, line: int) -> None:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from policies.schema import values
-from policies.schema.shape import MAX_PROBLEMS, Field, Reading, Shape, list_of, map_of, scalar
+from policies.schema.shape import MAX_ITEMS, MAX_PROBLEMS, Field, Reading, Shape, list_of, map_of, scalar
 from policies.schema.yaml_text import read
 
 
@@ -108,6 +110,19 @@ def test_required_fields() -> None:
     assert problems[-1] == "1:1: PathPrefix: is missing"
 
 
-def test_problems_are_bounded() -> None:
-    _, problems = reading("\n".join(f"unknown{i}: 1" for i in range(500)))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(f"unknown{i}: 1" for i in range(500)),
+        f"Several: [{'x, ' * 500}]",
+        "Named: {" + ", ".join(f"a{i}: x" for i in range(500)) + "}",
+    ],
+)
+def test_problems_are_bounded_and_reading_ends_with_them(text: str) -> None:
+    _, problems = reading(text)
     assert len(problems) == MAX_PROBLEMS
+
+
+def test_lists_are_bounded() -> None:
+    _, problems = reading(f"Several: [{'1, ' * (MAX_ITEMS + 1)}]")
+    assert problems == [f"1:10: Several: has {MAX_ITEMS + 1} items (at most {MAX_ITEMS})"]
