@@ -22,14 +22,18 @@ STORE_ID = PREFIX + "store-id"
 KEY = re.compile(r"[A-Za-z0-9._/-]{1,512}\Z")
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 DOTS = re.compile(r"\.{1,2}\Z")
+PATTERN_VERSION = re.compile(r"\*(?=/[0-9]*\Z)")  # the star of `history/<kind>/web-*/<doc_version>`
 
 
 def valid_key(key: str) -> bool:
     """The alphabet that stays writable on every store, without empty, `.` or `..` segments (CVE-2025-11392).
 
-    `*` may only end a document's name (`policy/<kind>/*`, `policy/<kind>/web-*`).
+    `*` may only end a document's name (`policy/<kind>/*`, `policy/<kind>/web-*`, and in `history/`).
     """
-    key = key.removesuffix("*") if key.startswith(POLICY) else key
+    if key.startswith(POLICY):
+        key = key.removesuffix("*")
+    elif key.startswith(HISTORY):
+        key = PATTERN_VERSION.sub("x", key)
     if KEY.match(key) is None:
         return False
     segments = key.removesuffix("/").split("/")

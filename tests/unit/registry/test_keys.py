@@ -6,7 +6,17 @@ from registry import keys
 
 
 @pytest.mark.parametrize(
-    "key", ["a", "mesh/v1/policy/service-router/web", "a/b.c_d-e/", "mesh/v1/policy/service-intentions/*", "a" * 512]
+    "key",
+    [
+        "a",
+        "mesh/v1/policy/service-router/web",
+        "a/b.c_d-e/",
+        "mesh/v1/policy/service-intentions/*",
+        "mesh/v1/policy/service-intentions/web-*",
+        "mesh/v1/history/service-intentions/*/3",
+        "mesh/v1/history/service-intentions/web-*/3",
+        "a" * 512,
+    ],
 )
 def test_keys_that_every_store_can_hold(key: str) -> None:
     assert keys.valid_key(key)
@@ -14,7 +24,28 @@ def test_keys_that_every_store_can_hold(key: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["", "/a", "a//b", "a/../b", "..", "a/.", "a b", "a\n", "ü", "a" * 513, "mesh/v1/config/*", "*", "a%2e", "a\x00b"],
+    [
+        "",
+        "/a",
+        "a//b",
+        "a/../b",
+        "..",
+        "a/.",
+        "a b",
+        "a\n",
+        "ü",
+        "a" * 513,
+        "mesh/v1/config/*",
+        "mesh/v1/policy/*/web",
+        "mesh/v1/policy/x/w*b",
+        "mesh/v1/policy/x/**",
+        "mesh/v1/history/x/w*b/3",
+        "mesh/v1/history/*/web/3",
+        "mesh/v1/services/web*/3",
+        "*",
+        "a%2e",
+        "a\x00b",
+    ],
 )
 def test_keys_that_are_refused_as_in_cve_2025_11392(key: str) -> None:
     assert not keys.valid_key(key)
