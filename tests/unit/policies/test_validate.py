@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.unit.policies.build import document, problem
+from policies.schema.shape import MAX_PROBLEMS
+from tests.unit.policies.build import document, problem, problems
 
 UNTIL = "Until: 2026-12-01T18:00:00Z\nService: api\n"
 
@@ -138,3 +139,8 @@ def test_contradictions(kind: str, text: str, path: str, reason: str) -> None:
 )
 def test_good_ones(kind: str, text: str) -> None:
     assert document(kind, "api", text).name == "api"
+
+
+def test_problems_are_bounded_here_too() -> None:
+    text = "Routes: [" + "{Destination: {PrefixRewrite: /}}, " * 50 + "]"
+    assert len(problems("service-router", "api", text)) == MAX_PROBLEMS
