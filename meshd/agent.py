@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from meshd import ports
 from meshd.config import Host, source_address
 from meshd.control.authority import upkeep
+from meshd.control.contact import Contact
 from meshd.control.documents import Documents
 from meshd.control.drain import Drainer
 from meshd.control.health import Runner
@@ -60,6 +61,7 @@ class Surroundings:
     now: Callable[[], float]
     clock: Callable[[], float]
     chance: Callable[[], float]
+    contact: Contact
 
 
 def advertised(host: Host) -> str:
@@ -112,7 +114,7 @@ class Agent:
         self.dataplane = Dataplane(self.log, self._applied)
         self.lease = Lease(store, self._node(), float(host.lease_ttl), host.run / "lease", self.log)
         self.fold = Fold()
-        self.watcher = Watcher(store, WATCHED, jitter=around.chance)
+        self.watcher = Watcher(store, WATCHED, pause=around.contact.pause, jitter=around.chance)
         self.sync = self._sync()
         self.status = Report(host.node, self.version, self.documents, self.dataplane)
         self.publisher = Publisher(store, host.node, lambda: self.lease.id, self.status.current, self.log)
@@ -190,6 +192,7 @@ class Agent:
         self.sync.on_compiled = self._compiled
         self.sync.on_trust = self.sync.poke
         self.lease.on_lease = self.publisher.changed
+        self.lease.on_contact = self.sync.on_contact = self.around.contact.made
         self.status.resources = lambda: self.sync.resources
         self.status.problems = lambda: tuple(map(str, self.sync.problems))
         self.supervisor.on_events = self._events

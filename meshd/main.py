@@ -20,6 +20,7 @@ from meshd.agent import Agent, Surroundings, attend, signalled
 from meshd.config import Host, load
 from meshd.control import join
 from meshd.control.authority import recover
+from meshd.control.contact import Contact
 from meshd.notify import notify
 from meshd.placed import ConfigError, Fault
 from meshd.ports import Lock
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 async def serve(host: Host) -> int:
     """Run one host until a signal or a crash. Raises ConfigError."""
     log = logs.install(time.time, node=host.node)
-    around = Surroundings(log, os.environ, time.time, time.monotonic, random.random)
+    around = Surroundings(log, os.environ, time.time, time.monotonic, random.random, Contact())
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -85,7 +86,7 @@ async def serve(host: Host) -> int:
 
 async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Event) -> int:
     """The part with an identity: store, agent, listeners, and their end."""
-    opened = open_store(host)
+    opened = open_store(host, around.contact)
     side = Tasks("store", around.log)
     try:
         if opened.run is not None:
@@ -118,7 +119,7 @@ async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Eve
         await opened.store.close()
 
 
-def open_store(host: Host) -> Opened:
+def open_store(host: Host, contact: Contact) -> Opened:
     """The backend by `Registry.Kind`. Imported here: a host needs one of them, and pays for one."""
     kind = host.registry.kind
     if kind == "sqlite":
@@ -129,13 +130,14 @@ def open_store(host: Host) -> Opened:
         embedded = SqliteStore.open(host.data / "registry.sqlite")
         return Opened(embedded, (f"{own}:{host.ports.peer}",), run=embedded.run)
     if kind == "mesh":
-        from registry.backends.consul import ConsulStore
+        from registry.backends.consul import Backoff, ConsulStore
 
         layout = files.Layout(host.data)
         peer = names.peer_name(files.load_trust_domain(layout))
         addresses = host.registry.all_addresses
         urls = [address if "://" in address else f"https://{address}" for address in addresses]
-        remote = ConsulStore(urls, ssl=tls.client_context(layout), server_hostname=peer)
+        backoff = Backoff(pause=contact.pause)
+        remote = ConsulStore(urls, ssl=tls.client_context(layout), server_hostname=peer, backoff=backoff)
         return Opened(remote, addresses, acting_as=remote.acting_as)
     # Consul and etcd servers open here, each with its own backend.
     raise ConfigError(Fault("Registry.Kind", f"{kind} is not supported yet", "sqlite, or mesh for another host's"))

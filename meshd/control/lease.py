@@ -40,6 +40,7 @@ class Lease:
         self.id: str | None = None
         self.problem = ""
         self.on_lease: Callable[[], None] = lambda: None
+        self.on_contact: Callable[[], None] = lambda: None
 
     def lost(self) -> None:
         """Our key is not in the store any more (the fold saw it go): put it again now."""
@@ -54,6 +55,8 @@ class Lease:
                     await self._acquire()
                 else:
                     await self._renew(self.id)
+                if self.problem:
+                    self.on_contact()
                 self.problem, pause = "", RETRY[0]
             except RegistryError as error:
                 if not self.problem:

@@ -27,7 +27,7 @@ from registry import keys
 from registry.errors import RegistryError
 from registry.fold import Change, Fold
 from registry.model import Address, Endpoint
-from registry.store import Alive, Batch, Resync, Store, WatchEvent
+from registry.store import Alive, Batch, Lost, Resync, Store, WatchEvent
 from registry.watch import Watcher
 
 MERGE = 0.02  # seconds
@@ -111,6 +111,7 @@ class Sync:
         self.resources: tuple[AnyResource, ...] = ()
         self.on_compiled: Callable[[int], None] = lambda version: None
         self.on_trust: Callable[[], None] = lambda: None
+        self.on_contact: Callable[[], None] = lambda: None
 
     def load(self) -> None:
         """What was known before a restart, until the registry says otherwise."""
@@ -135,6 +136,8 @@ class Sync:
     def _take(self, prefix: str, event: WatchEvent) -> None:
         parts = self._parts
         before = bool(parts.fold.unreachable), parts.fold.complete
+        if prefix in parts.fold.unreachable and not isinstance(event, Lost):
+            self.on_contact()
         change = parts.fold.apply(prefix, event, self._clock())
         if isinstance(event, Batch | Resync | Alive):
             self.index = max(self.index, event.index)

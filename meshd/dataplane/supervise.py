@@ -22,7 +22,7 @@ from meshd.config import Host
 from meshd.dataplane import frames
 from meshd.dataplane.client import Dataplane
 from meshd.dataplane.link import Link, open_link
-from meshd.placed import ConfigError
+from meshd.placed import ConfigError, Fault
 from meshd.tasks import Restart, first
 from policies.compiled import Drain, Events
 
@@ -40,8 +40,11 @@ class Log(Protocol):
     def error(self, event: str, **fields: object) -> None: ...
 
 
-class ProxyMissing(Exception):
+class ProxyMissing(ConfigError):
     """There is no binary to start."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(Fault("Proxy.Binary", why))
 
 
 class Running(msgspec.Struct, frozen=True):
