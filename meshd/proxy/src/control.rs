@@ -1,0 +1,11 @@
+//! The control socket without the socket: frames, and the set of resources that the proxy holds.
+
+mod frame;
+mod holder;
+mod saved;
+#[cfg(test)]
+mod tests;
+
+pub use frame::{FrameDecoder, FrameError, MAX_FRAME, encode};
+pub use holder::{Candidate, Holder};
+pub use saved::{last_path, restore, save};

@@ -1,0 +1,243 @@
+//! Requests of an app of this host.
+
+use super::attempt::{Attempts, Outcome, Request};
+use super::record::{Ended, record};
+use super::upstream::Origin;
+use super::{Next, finish};
+use crate::config::frames::Reporter;
+use crate::downstream::{Client, HeadBytes, NoHead};
+use crate::error::{Answer, Flag};
+use crate::exchange::{Body, Guard, Stop};
+use crate::fault::{self, Abort};
+use crate::headers::trace::TraceParent;
+use crate::http1::head::RequestHead;
+use crate::http1::path::{Normal, normalize};
+use crate::http1::{Refused, Sender};
+use crate::metrics::Flags;
+use crate::retry::KEPT_BODY;
+use crate::route::matching::{HeaderLines, RequestView};
+use crate::route::{Decision, Routed, rewrite, route};
+use crate::spiffe::Usage;
+use crate::stream::Session;
+use crate::worker::Worker;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+/// Serves requests until the connection ends.
+pub async fn serve(w: &Rc<Worker>, mut client: Client, mut from: Origin) {
+    let how = loop {
+        let leave = |_: Option<&Session>| from.should_leave(w);
+        let (head, bytes) = match client.next_head(Sender::App, leave).await {
+            Ok(h) => h,
+            Err(NoHead::Over) => break Next::Drop,
+            Err(NoHead::Refused(r)) => break refuse(w, &mut client, &from, r).await,
+        };
+        let Some(renewed) = from.renewed(w) else { break Next::Drop };
+        from = renewed;
+        match one(w, &mut client, &from, &head, bytes).await {
+            Next::Keep if !w.draining() => {}
+            other => break other,
+        }
+    };
+    finish(client, how).await;
+}
+
+/// Answers what is not a request.
+async fn refuse(w: &Worker, client: &mut Client, from: &Origin, r: Refused) -> Next {
+    Answer::refused(r).write(client.stream.out(), Sender::App, true, false);
+    let sent = client.flush().await;
+    record(
+        w,
+        &from.local,
+        &Ended {
+            reporter: Reporter::Source,
+            handle: from.local.handle(&w.metrics, Reporter::Source, from.caller, from.service),
+            source: from.caller_name(),
+            destination: from.service_name(),
+            endpoint: "",
+            method: b"OTHER",
+            path: b"",
+            code: r.status,
+            flags: Flag::BadRequest.into(),
+            origin: "",
+            began_ns: w.clock.now_ns(),
+            attempts: 0,
+            trace: b"",
+        },
+    );
+    if sent.is_ok() { Next::Linger } else { Next::Drop }
+}
+
+/// What a request's stages leave for its record.
+struct Notes<'a> {
+    flags: Flags,
+    origin: &'a str,
+    destination: crate::tables::ServiceId,
+    endpoint: &'a str,
+    attempts: u32,
+    /// Served by an instance of this host: both sides are ours to report.
+    here: bool,
+}
+
+/// One request, from its head to its end.
+async fn one(w: &Rc<Worker>, client: &mut Client, from: &Origin, head: &RequestHead, bytes: HeadBytes) -> Next {
+    let began_ns = w.clock.now_ns();
+    let mut normal = Vec::new();
+    let path = match normalize(head.path(&bytes), &mut normal) {
+        Ok(Normal::Same) => None,
+        Ok(Normal::Changed) => Some(&normal[..]),
+        Err(r) => return refuse(w, client, from, r).await,
+    };
+    let view = RequestView {
+        method: head.method.of(&bytes),
+        path: path.unwrap_or(head.path(&bytes)),
+        query: head.query.of(&bytes),
+        host: head.host.of(&bytes),
+        headers: HeaderLines::Head(head.headers.of(&bytes)),
+    };
+    let trace = trace(w, from, head, &bytes);
+    let mut notes = Notes { flags: Flags::NONE, origin: "", destination: from.service, endpoint: "", attempts: 0, here: false };
+    let mut body = Body::new(head.framing, KEPT_BODY);
+    let tables = from.local.tables();
+    // where to: the first rule that fits, then one leg of its split
+    let outcome = match route(tables, from.service, Some(from.caller), &view, || w.random.next()) {
+        Routed::UnknownService => Outcome::Answer(Answer::unknown_service(from.service_name())),
+        Routed::NoRule => Outcome::Answer(Answer::no_rule(from.service_name())),
+        Routed::To(d) => {
+            notes.origin = &d.rule.origin;
+            notes.destination = d.leg.service;
+            from.local.hit(from.service, d.rule_index);
+            if let Some(why) = &d.leg.broken {
+                Outcome::Answer(Answer::broken(&tables.service(d.leg.service).name, why))
+            } else if let Some(spoiled) = spoil(w, client, from, &d, &view, &mut notes).await {
+                spoiled
+            } else {
+                let request = Request { view: &view, head, bytes: &bytes, path, trace: &trace };
+                carry(w, client, from, &d, request, &mut body, &mut notes).await
+            }
+        }
+    };
+    let (code, next) = conclude(client, head, &mut body, outcome, &mut notes).await;
+    let mut ended = Ended {
+        reporter: Reporter::Source,
+        handle: from.local.handle(&w.metrics, Reporter::Source, from.caller, notes.destination),
+        source: from.caller_name(),
+        destination: &tables.service(notes.destination).name,
+        endpoint: notes.endpoint,
+        method: view.method,
+        path: view.path,
+        code,
+        flags: notes.flags,
+        origin: notes.origin,
+        began_ns,
+        attempts: notes.attempts,
+        trace: trace.trace_id(),
+    };
+    record(w, &from.local, &ended);
+    if notes.here {
+        ended.reporter = Reporter::Destination;
+        ended.handle = from.local.handle(&w.metrics, Reporter::Destination, from.caller, notes.destination);
+        record(w, &from.local, &ended);
+    }
+    next
+}
+
+/// The trace that the request belongs to; a new span for this hop.
+#[inline]
+fn trace(w: &Worker, from: &Origin, head: &RequestHead, bytes: &[u8]) -> TraceParent {
+    match head.traceparent.and_then(|s| TraceParent::parse(s.of(bytes))) {
+        Some(t) => t.child(|| w.random.next()),
+        None => {
+            let share = from.local.tables().settings.as_ref().map_or(0, |s| s.trace_sampling);
+            let sampled = share > 0 && w.random.next() % 10_000 < u64::from(share);
+            TraceParent::create(|| w.random.next(), sampled)
+        }
+    }
+}
+
+/// Injects the faults of the leg's service. Some: the request ends here.
+async fn spoil<'t>(w: &Rc<Worker>, client: &mut Client, from: &'t Origin, d: &Decision<'t>, view: &RequestView<'_>, notes: &mut Notes<'t>) -> Option<Outcome<'t>> {
+    let service = from.local.tables().service(d.leg.service);
+    if service.routes.faults.is_empty() {
+        return None;
+    }
+    let injected = fault::decide(&service.routes.faults, Some(from.caller), view, w.clock.unix_ms(), || w.random.next());
+    if let Some((ms, origin)) = injected.delay_ms {
+        notes.flags = notes.flags.with(Flag::FaultDelay);
+        notes.origin = origin;
+        client.deadline.arm(ms);
+        let gone = poll_fn(|cx| {
+            if client.poll_gone(cx) {
+                return Poll::Ready(true);
+            }
+            if client.deadline.fired() { Poll::Ready(false) } else { Poll::Pending }
+        })
+        .await;
+        if ms > 0 && gone {
+            return Some(Outcome::Gone);
+        }
+    }
+    let (abort, origin) = injected.abort?;
+    notes.origin = origin;
+    notes.flags = notes.flags.with(Flag::FaultAbort);
+    Some(match abort {
+        Abort::Status(status) => Outcome::Answer(Answer::fault(status, &service.name)),
+        Abort::Reset => Outcome::Reset,
+    })
+}
+
+/// Tries until there is a response that is sent on, or none to be had.
+#[inline]
+async fn carry<'t>(
+    w: &Rc<Worker>,
+    client: &mut Client,
+    from: &'t Origin,
+    d: &Decision<'t>,
+    mut request: Request<'_>,
+    body: &mut Body,
+    notes: &mut Notes<'t>,
+) -> Outcome<'t> {
+    let mut rewritten = Vec::new();
+    if d.rule.prefix_rewrite.is_some() {
+        match rewrite(d.rule, request.view.path, &mut rewritten) {
+            Ok(true) => request.path = Some(&rewritten),
+            Ok(false) => {}
+            Err(r) => return Outcome::Answer(Answer::refused(r)),
+        }
+    }
+    // the peer that answers must stay one that is trusted
+    let still = |s: Option<&Session>| super::still_trusted(w, s, Usage::Server);
+    let mut guard = Guard::new(&w.clock, &still, d.rule.timeout_ms);
+    let mut a = Attempts::new(w, from, d, request);
+    let outcome = a.run(client, body, &mut guard).await;
+    notes.endpoint = a.endpoint_name();
+    notes.attempts = a.tries();
+    notes.here = a.served_here();
+    notes.flags = notes.flags.with_all(a.flags());
+    outcome
+}
+
+/// Says what is to be said to the client. Returns the status for the record, and what becomes of the connection.
+async fn conclude(client: &mut Client, head: &RequestHead, body: &mut Body, outcome: Outcome<'_>, notes: &mut Notes<'_>) -> (u16, Next) {
+    match outcome {
+        Outcome::Relayed { status, keep } => (status, if keep { Next::Keep } else { Next::Linger }),
+        Outcome::BrokenOff { status, stop } => {
+            notes.flags = notes.flags.with(match stop {
+                None | Some(Stop::Cut) => Flag::UpstreamClosed,
+                Some(Stop::Gone) => Flag::ClientClosed,
+                Some(Stop::Deadline) => Flag::Timeout,
+            });
+            (status, Next::Drop)
+        }
+        Outcome::Gone => {
+            notes.flags = notes.flags.with(Flag::ClientClosed);
+            (0, Next::Drop)
+        }
+        Outcome::Reset => (0, Next::Reset),
+        Outcome::Answer(a) => {
+            notes.flags = notes.flags.with(a.flag);
+            (a.status, super::answer(client, head, body, &a, Sender::App).await)
+        }
+    }
+}

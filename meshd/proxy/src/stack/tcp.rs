@@ -1,0 +1,177 @@
+//! TCP services: one connection of the app is one connection to an endpoint.
+
+use super::inbound::Destination;
+use super::upstream::Origin;
+use crate::authorize::{self, Caller, Connect};
+use crate::clock::Deadline;
+use crate::config::Protocol;
+use crate::config::frames::Reporter;
+use crate::connect::{self, Target, Upstream};
+use crate::exchange::Guard;
+use crate::exchange::tcp::{End, relay};
+use crate::identity::ALPN_TCP;
+use crate::metrics::{Handle, Outcome};
+use crate::route::{Decision, Routed, route_tcp};
+use crate::shared::Entered;
+use crate::spiffe::Usage;
+use crate::stream::{Buf, Session, Stream};
+use crate::tables::EndpointId;
+use crate::worker::Worker;
+
+/// Counts an open connection of a pair of services.
+struct Counted<'a>(&'a Worker, Handle);
+
+impl<'a> Counted<'a> {
+    fn new(w: &'a Worker, h: Handle) -> Counted<'a> {
+        w.metrics.opened(h);
+        Counted(w, h)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.closed(self.1);
+    }
+}
+
+/// A connection of an app of this host.
+pub async fn outbound(w: &Worker, mut stream: Stream, deadline: Deadline, from: &Origin) {
+    let local = &from.local;
+    // where to: the rule and leg of this caller
+    let Routed::To(d) = route_tcp(local.tables(), from.service, Some(from.caller), || w.random.next()) else { return };
+    if d.leg.broken.is_some() {
+        return;
+    }
+    local.hit(from.service, d.rule_index);
+    let handle = local.handle(&w.metrics, Reporter::Source, from.caller, d.leg.service);
+    let _counted = Counted::new(w, handle);
+    if let Some(s) = local.snap.services.get(d.leg.service.index()) {
+        s.budget.request();
+    }
+    let Some((mut up, id, _place)) = reach(w, from, &d, &deadline).await else { return };
+    let state = local.balance.endpoint(id);
+    if let Some(s) = state {
+        s.ewma.begin();
+    }
+    let here = local.here(id).map(|i| local.tables().inbound(i).name.clone());
+    let caller = from.caller_name();
+    let still = |s: Option<&Session>| {
+        let permitted = here.as_ref().is_none_or(|name| may_connect_here(w, name, caller));
+        permitted && super::still_trusted(w, s, Usage::Server)
+    };
+    let mut guard = Guard::new(&w.clock, &still, 0);
+    let mut buf = Buf::new();
+    let _ = relay(End { stream: &mut stream, buf: &mut buf }, End { stream: &mut up.stream, buf: &mut up.buf }, &mut guard, &deadline, 0).await;
+    if let Some(s) = state {
+        s.ewma.end(None, 0);
+    }
+}
+
+/// Whether an instance of this host may be called by a service of this host, by the tables of now.
+fn may_connect_here(w: &Worker, name: &str, caller: &str) -> bool {
+    let local = w.local();
+    let t = local.tables();
+    let Some(inbound) = t.inbound_id(name).map(|i| t.inbound(i)) else { return false };
+    let verdict = authorize::at_connect(&inbound.permissions, Caller::local(caller), Protocol::Tcp);
+    match verdict {
+        Connect::Decided(v) => v.allowed,
+        Connect::PerRequest => false,
+    }
+}
+
+/// Connects to an endpoint, trying others under the budget: nothing was sent yet, so that is always safe.
+async fn reach<'t>(w: &Worker, from: &'t Origin, d: &Decision<'t>, deadline: &Deadline) -> Option<(Upstream, EndpointId, Option<Entered>)> {
+    let local = &from.local;
+    let t = local.tables();
+    let upstream = t.service(d.leg.service).upstream_for(Some(from.caller));
+    let handle = local.handle(&w.metrics, Reporter::Source, from.caller, d.leg.service);
+    let still = |_: Option<&Session>| true;
+    let mut guard = Guard::new(&w.clock, &still, 0);
+    let (mut last, retry) = (None, &d.rule.retry);
+    for attempt in 0..=retry.attempts {
+        let shared = local.snap.services.get(d.leg.service.index())?;
+        if attempt > 0 && !(retry.on.connect_failure && shared.budget.take(retry.budget_percent, retry.budget_min_per_second, w.clock.coarse_ms() / 1000)) {
+            return None;
+        }
+        let id = local.balance.pick(d.leg, last, w.random.next(), w.clock.now_ns())?;
+        last = Some(id);
+        let place = enter(w, from, id)?;
+        let target = target(from, id, upstream.allow_plaintext)?;
+        guard.phase(deadline, upstream.connect_timeout_ms);
+        let opened = connect::unless(connect::open(&target, None), |_| guard.check(deadline, None)).await;
+        deadline.disarm();
+        if let Ok(Ok(up)) = opened {
+            w.metrics.attempt(handle, Outcome::Success);
+            local.balance.success(id, w.clock.unix_ms());
+            return Some((up, id, place));
+        }
+        if let Ok(Err(e)) = opened
+            && e.get_ref().is_some()
+        {
+            w.events.say("tls_failure", |ev| {
+                ev.endpoint = t.endpoint(id).name.to_string();
+                ev.detail = e.to_string();
+            });
+        }
+        w.metrics.attempt(handle, Outcome::ConnectFailure);
+        super::note_failure(w, local, id, &upstream.outlier, true);
+    }
+    None
+}
+
+/// Permission and place of a connection to an instance of this host; None: refused.
+fn enter(w: &Worker, from: &Origin, id: EndpointId) -> Option<Option<Entered>> {
+    let local = &from.local;
+    let Some(here) = local.here(id) else { return Some(None) };
+    let inbound = local.tables().inbound(here);
+    match authorize::at_connect(&inbound.permissions, Caller::local(from.caller_name()), Protocol::Tcp) {
+        Connect::Decided(v) if v.allowed => local.snap.inbounds.get(here.index())?.enter(inbound.max_connections).map(Some),
+        Connect::Decided(v) => {
+            super::denied(w, from.service_name(), v.origin, from.caller_name());
+            None
+        }
+        Connect::PerRequest => None,
+    }
+}
+
+fn target<'t>(from: &'t Origin, id: EndpointId, allow_plaintext: bool) -> Option<Target<'t>> {
+    let t = from.local.tables();
+    if let Some(i) = from.local.here(id) {
+        return Some(Target::Plain(t.inbound(i).app));
+    }
+    let endpoint = t.endpoint(id);
+    let Some(mesh) = &endpoint.mesh else {
+        return (allow_plaintext && !t.service(endpoint.service).meshed).then_some(Target::Plain(endpoint.address));
+    };
+    let keys = &from.local.snap.keys;
+    Some(Target::Secured {
+        address: mesh.inbound,
+        own: keys.own(from.instance())?,
+        trust: keys.trust()?,
+        want: mesh.spiffe.as_str(),
+        server_name: &mesh.server_name,
+        alpn: ALPN_TCP,
+    })
+}
+
+/// A verified connection for a TCP instance of this host.
+pub async fn inbound(w: &Worker, mut stream: Stream, deadline: Deadline, to: &Destination) {
+    let t = to.local.tables();
+    match to.may_connect(&to.inbound().permissions, t.trust_domain(), Protocol::Tcp) {
+        Connect::Decided(v) if v.allowed => {}
+        Connect::Decided(v) => return super::denied(w, to.service_name(), v.origin, to.peer.as_str()),
+        Connect::PerRequest => return,
+    }
+    if !to.has_place() {
+        return;
+    }
+    let _counted = Counted::new(w, to.handle());
+    deadline.arm(to.inbound().connect_timeout_ms);
+    let target = Target::Plain(to.inbound().app);
+    let opened = connect::unless(connect::open(&target, None), |_| deadline.fired().then_some(())).await;
+    let Ok(Ok(mut up)) = opened else { return };
+    let still = |s: Option<&Session>| to.still(w, s, |_, _| true);
+    let mut guard = Guard::new(&w.clock, &still, 0);
+    let mut buf = Buf::new();
+    let _ = relay(End { stream: &mut stream, buf: &mut buf }, End { stream: &mut up.stream, buf: &mut up.buf }, &mut guard, &deadline, 0).await;
+}

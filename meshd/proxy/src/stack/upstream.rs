@@ -1,0 +1,75 @@
+//! Whose connection came in on an upstream listener, and where it wants to go.
+
+use crate::config::Protocol;
+use crate::tables::{ServiceId, Tables};
+use crate::worker::{Local, Worker};
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// One listener, as of one snapshot; renewed when the tables change.
+pub struct Origin {
+    name: Rc<str>,
+    pub local: Rc<Local>,
+    generation: Cell<u64>,
+    listener: usize,
+    pub caller: ServiceId,
+    pub service: ServiceId,
+    /// The calling instance's number: its streams are pooled apart.
+    pub number: u32,
+}
+
+impl Origin {
+    /// None: the listener is gone.
+    pub fn of(w: &Worker, name: &Rc<str>) -> Option<Origin> {
+        let local = w.local();
+        let listener = find(local.tables(), name)?;
+        let l = local.tables().listeners.get(listener)?;
+        let (caller, service, number) = (l.caller, l.service, w.caller(&l.instance));
+        Some(Origin { name: name.clone(), generation: Cell::new(w.clock.generation()), listener, caller, service, number, local })
+    }
+
+    /// The same under the tables of now; None: this connection is to end before another request.
+    #[inline]
+    pub fn renewed(self, w: &Worker) -> Option<Origin> {
+        if self.generation.get() == w.clock.generation() {
+            return Some(self);
+        }
+        let protocol = self.protocol();
+        Origin::of(w, &self.name).filter(|o| o.protocol() == protocol)
+    }
+
+    /// While idle: whether to leave. Looks only when something changed.
+    #[inline]
+    pub fn should_leave(&self, w: &Worker) -> bool {
+        let now = w.clock.generation();
+        if self.generation.get() == now {
+            return false;
+        }
+        if w.draining() {
+            return true;
+        }
+        find(w.local().tables(), &self.name).is_none()
+    }
+
+    /// A service of which nothing is known is spoken to in HTTP: the answer can say so.
+    pub fn protocol(&self) -> Protocol {
+        let s = self.local.tables().service(self.service);
+        if s.known { s.protocol } else { Protocol::Http }
+    }
+
+    pub fn instance(&self) -> &str {
+        self.local.tables().listeners.get(self.listener).map_or("", |l| &l.instance)
+    }
+
+    pub fn caller_name(&self) -> &str {
+        &self.local.tables().service(self.caller).name
+    }
+
+    pub fn service_name(&self) -> &str {
+        &self.local.tables().service(self.service).name
+    }
+}
+
+fn find(tables: &Tables, name: &str) -> Option<usize> {
+    tables.listeners.iter().position(|l| &*l.name == name)
+}

@@ -1,0 +1,299 @@
+//! What one data thread holds: its view of the snapshot, its clock, counters and pools. Nothing in here is shared.
+
+use crate::access_log::Log;
+use crate::balance::Balancer;
+use crate::clock::Clock;
+use crate::config::frames::{EndpointStat, Reporter, Stats};
+use crate::connect::Pool;
+use crate::events::Events;
+use crate::metrics::{Handle, Metrics};
+use crate::shared::Snapshot;
+use crate::tables::{EndpointId, InboundId, ServiceId, Tables};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Idle streams are closed after this.
+const IDLE_MS: u64 = 60_000;
+/// Ticks between sweeps of the pools.
+const SWEEP_TICKS: u64 = 100;
+
+/// A thread's xorshift generator: choices, not secrets.
+pub struct Random(Cell<u64>);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(Cell::new(seed | 1))
+    }
+
+    #[inline]
+    pub fn next(&self) -> u64 {
+        let mut x = self.0.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.0.set(x);
+        // the low bits of xorshift are its weak ones
+        x.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+}
+
+/// The tables in force on this thread, with what belongs to them.
+pub struct Local {
+    pub snap: Arc<Snapshot>,
+    pub balance: Balancer,
+    pools: Vec<Rc<Pool>>,
+    app_pools: Vec<Rc<Pool>>,
+    /// By endpoint: the local instance that it is, if it runs here.
+    here: Vec<Option<InboundId>>,
+    hits: Vec<Vec<Cell<u64>>>,
+    handles: RefCell<HashMap<(Reporter, u32, u32), Handle>>,
+}
+
+impl Local {
+    #[inline]
+    pub fn tables(&self) -> &Tables {
+        &self.snap.tables
+    }
+
+    fn new(snap: Arc<Snapshot>, before: Option<&Local>, now_ms: u64) -> Local {
+        let balance = Balancer::new(&snap, before.map(|b| (&b.balance, b.tables())), now_ms);
+        let (pools, app_pools) = take_over_pools(&snap, before);
+        let hits = snap.tables.services.iter().map(|s| s.routes.rules.iter().map(|_| Cell::new(0)).collect()).collect();
+        let here = snap.tables.endpoints.iter().map(|e| snap.tables.inbound_id(&e.name)).collect();
+        Local { snap, balance, pools, app_pools, here, hits, handles: RefCell::default() }
+    }
+
+    /// The instance of this host that an endpoint is: called in-process, without TLS.
+    #[inline]
+    pub fn here(&self, id: EndpointId) -> Option<InboundId> {
+        self.here.get(id.index()).copied().flatten()
+    }
+
+    /// Idle streams to an endpoint.
+    #[inline]
+    pub fn pool(&self, id: EndpointId) -> Option<&Rc<Pool>> {
+        self.pools.get(id.index())
+    }
+
+    /// Idle connections to a local app.
+    #[inline]
+    pub fn app_pool(&self, id: InboundId) -> Option<&Rc<Pool>> {
+        self.app_pools.get(id.index())
+    }
+
+    /// Counts a request that a rule decided.
+    #[inline]
+    pub fn hit(&self, service: ServiceId, rule: usize) {
+        if let Some(c) = self.hits.get(service.index()).and_then(|s| s.get(rule)) {
+            c.set(c.get() + 1);
+        }
+    }
+
+    /// Adds the hits since the last call to the thread's counters.
+    fn fold_hits(&self, m: &Metrics) {
+        for (s, hits) in self.snap.tables.services.iter().zip(&self.hits) {
+            for (rule, n) in s.routes.rules.iter().zip(hits).filter(|(_, n)| n.get() > 0) {
+                m.rule(&rule.origin, n.take());
+            }
+        }
+    }
+
+    /// The counters of a pair of services of these tables.
+    #[inline]
+    pub fn handle(&self, m: &Metrics, reporter: Reporter, source: ServiceId, destination: ServiceId) -> Handle {
+        let key = (reporter, source.0, destination.0);
+        if let Some(h) = self.handles.borrow().get(&key) {
+            return *h;
+        }
+        let t = self.tables();
+        let h = m.handle(reporter, &t.service(source).name, &t.service(destination).name);
+        self.handles.borrow_mut().insert(key, h);
+        h
+    }
+
+    fn collect(&self, now_ms: u64, out: &mut Stats) {
+        for (e, s) in self.tables().endpoints.iter().zip(self.balance.endpoints()) {
+            out.endpoints.push(EndpointStat {
+                name: e.name.to_string(),
+                ejected: s.is_ejected(now_ms),
+                inflight: u64::from(s.ewma.inflight()),
+                ewma_ms: s.ewma.ms(),
+                successes: s.successes(),
+                failures: s.failures(),
+                last_success: s.last_success_unix_ms() as f64 / 1000.0,
+            });
+        }
+    }
+}
+
+/// Pools live on where the endpoint is the same and the trust that its peer was verified with is too.
+fn take_over_pools(snap: &Snapshot, before: Option<&Local>) -> (Vec<Rc<Pool>>, Vec<Rc<Pool>>) {
+    let mut known: HashMap<String, &Rc<Pool>> = HashMap::new();
+    let mut apps: HashMap<String, &Rc<Pool>> = HashMap::new();
+    let key = |t: &Tables, i: usize| {
+        let e = t.endpoint(EndpointId(i as u32));
+        match &e.mesh {
+            Some(m) => format!("{} {} {}", e.name, m.inbound, m.spiffe.as_str()),
+            None => format!("{} {}", e.name, e.address),
+        }
+    };
+    let app_key = |t: &Tables, i: usize| format!("{} {}", t.inbounds[i].name, t.inbounds[i].app);
+    if let Some(b) = before {
+        let same_trust = b.snap.keys.same_trust(&snap.keys);
+        for (i, p) in b.pools.iter().enumerate() {
+            if !same_trust {
+                p.clear();
+            }
+            known.insert(key(b.tables(), i), p);
+        }
+        apps.extend(b.app_pools.iter().enumerate().map(|(i, p)| (app_key(b.tables(), i), p)));
+    }
+    let t = &snap.tables;
+    let pools = (0..t.endpoints.len()).map(|i| known.remove(&key(t, i)).cloned().unwrap_or_default()).collect();
+    let app_pools = (0..t.inbounds.len()).map(|i| apps.remove(&app_key(t, i)).cloned().unwrap_or_default()).collect();
+    // what was not taken over is gone from the tables: nothing of it is kept open
+    known.values().chain(apps.values()).for_each(|p| p.clear());
+    (pools, app_pools)
+}
+
+/// One data thread.
+pub struct Worker {
+    pub clock: Rc<Clock>,
+    pub random: Random,
+    pub metrics: Metrics,
+    pub events: Events,
+    pub log: Log,
+    local: RefCell<Rc<Local>>,
+    /// Replaced tables that requests in flight still hold.
+    old: RefCell<Vec<Rc<Local>>>,
+    callers: RefCell<HashMap<Box<str>, u32>>,
+    connections: Cell<u64>,
+    draining: Cell<bool>,
+    ticks: Cell<u64>,
+}
+
+impl Worker {
+    pub fn new(clock: Rc<Clock>, random: Random, events: Events, log: Log, snap: Arc<Snapshot>) -> Rc<Worker> {
+        let now = clock.coarse_ms();
+        Rc::new(Worker {
+            clock,
+            random,
+            metrics: Metrics::default(),
+            events,
+            log,
+            local: RefCell::new(Rc::new(Local::new(snap, None, now))),
+            old: RefCell::default(),
+            callers: RefCell::default(),
+            connections: Cell::new(0),
+            draining: Cell::new(false),
+            ticks: Cell::new(0),
+        })
+    }
+
+    /// The tables that a request which begins now is decided by.
+    #[inline]
+    pub fn local(&self) -> Rc<Local> {
+        self.local.borrow().clone()
+    }
+
+    /// Puts a new snapshot in force and has every connection look at it.
+    pub fn swap(&self, snap: Arc<Snapshot>) {
+        let before = self.local();
+        let next = Rc::new(Local::new(snap, Some(&before), self.clock.coarse_ms()));
+        before.fold_hits(&self.metrics);
+        *self.local.borrow_mut() = next;
+        self.old.borrow_mut().push(before);
+        self.clock.changed();
+    }
+
+    /// A small number for a calling instance, the same for ever on this thread.
+    pub fn caller(&self, instance: &str) -> u32 {
+        if let Some(n) = self.callers.borrow().get(instance) {
+            return *n;
+        }
+        let mut all = self.callers.borrow_mut();
+        let n = all.len() as u32 + 1;
+        all.insert(instance.into(), n);
+        n
+    }
+
+    #[inline]
+    pub fn draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// No connection outlives its current exchange from now on.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.clock.changed();
+    }
+
+    pub fn connections(&self) -> u64 {
+        self.connections.get()
+    }
+
+    /// Each 10 ms: deadlines, ejections of other threads, the log; each second the pools.
+    pub fn tick(&self) {
+        self.clock.tick();
+        let now = self.clock.coarse_ms();
+        let local = self.local();
+        local.balance.tick(&local.snap, now);
+        self.log.flush();
+        let n = self.ticks.get() + 1;
+        self.ticks.set(n);
+        if n.is_multiple_of(SWEEP_TICKS) {
+            let before = now.saturating_sub(IDLE_MS);
+            local.pools.iter().chain(&local.app_pools).filter(|p| !p.is_empty()).for_each(|p| p.sweep(before));
+            self.old.borrow_mut().retain(|o| {
+                o.fold_hits(&self.metrics);
+                Rc::strong_count(o) > 1
+            });
+        }
+    }
+
+    /// This thread's totals.
+    pub fn collect(&self) -> Stats {
+        let mut out = Stats { connections: self.connections.get(), ..Stats::default() };
+        let local = self.local();
+        local.fold_hits(&self.metrics);
+        self.old.borrow().iter().for_each(|o| o.fold_hits(&self.metrics));
+        self.metrics.collect(&mut out);
+        local.collect(self.clock.coarse_ms(), &mut out);
+        out
+    }
+}
+
+/// Counts a connection while it lives.
+pub struct Open(Rc<Worker>);
+
+impl Open {
+    pub fn new(w: &Rc<Worker>) -> Open {
+        w.connections.set(w.connections.get() + 1);
+        Open(w.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Random;
+
+    #[test]
+    fn random_numbers_spread_in_both_halves() {
+        let r = Random::new(7);
+        let (mut low, mut high) = ([0u32; 16], [0u32; 16]);
+        for _ in 0..16_000 {
+            let x = r.next();
+            low[(x & 15) as usize] += 1;
+            high[(x >> 60) as usize] += 1;
+        }
+        assert!(low.iter().chain(&high).all(|n| (800..1200).contains(n)), "{low:?} {high:?}");
+    }
+}
