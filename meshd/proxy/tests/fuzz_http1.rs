@@ -4,8 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use meshd_proxy::headers::build::{self, ForwardRequest, ForwardResponse};
+use meshd_proxy::headers::trace::TraceParent;
 use meshd_proxy::http1::framing::Framing;
-use meshd_proxy::http1::head::request;
+use meshd_proxy::http1::head::{RequestHead, request};
 use meshd_proxy::http1::path::{Normal, has_parameters, normalize, without_parameters};
 use meshd_proxy::http1::response::response;
 use meshd_proxy::http1::{Sender, fields, host};
@@ -81,6 +82,15 @@ fn framing_lines(head: &[u8]) -> usize {
     fields::lines(&head[first..head.len() - 2]).filter(|l| framing(l.name)).count()
 }
 
+/// As a hop forwards it: the trace goes on.
+fn forwarded(bytes: &[u8], head: &RequestHead) -> Vec<u8> {
+    let traceparent = head.traceparent.map(|span| TraceParent::parse(span.of(bytes)).expect("valid"));
+    let how = ForwardRequest { traceparent: traceparent.as_ref(), ..ForwardRequest::default() };
+    let mut out = Vec::new();
+    build::request(&mut out, bytes, head, &how);
+    out
+}
+
 /// No internal header, and nothing that ends at a hop.
 fn assert_clean(head: &[u8]) {
     let text = String::from_utf8_lossy(head).to_ascii_lowercase().replace('_', "-");
@@ -104,16 +114,14 @@ fn requests_have_one_reading() {
                 Err(e) => panic!("{e:?} for {end} bytes of an accepted head"),
             }
         }
-        let mut once = Vec::new();
-        build::request(&mut once, &text, &head, &ForwardRequest::default());
+        let once = forwarded(&text, &head);
         assert!(framing_lines(&once) <= 1, "{:?}", String::from_utf8_lossy(&once));
         assert_clean(&once);
         let again = request(&once, Sender::Peer).expect("accepted").expect("complete");
         assert_eq!((again.len, again.framing), (once.len(), head.framing));
         assert_eq!(again.method.of(&once), head.method.of(&text));
         assert_eq!(again.path(&once), head.path(&text));
-        let mut twice = Vec::new();
-        build::request(&mut twice, &once, &again, &ForwardRequest::default());
+        let twice = forwarded(&once, &again);
         let client_cert = b"x-forwarded-client-cert: a\r\n".as_slice();
         if !text.windows(client_cert.len()).any(|w| w == client_cert) {
             assert_eq!(once, twice, "forwarding what was forwarded changes nothing");
@@ -237,9 +245,8 @@ fn a_host_has_one_canonical_form() {
         }
         let (mut once, mut twice) = (Vec::new(), Vec::new());
         host::canonical(&value, &mut once);
-        if host::check(&once).is_ok() {
-            host::canonical(&once, &mut twice);
-            assert!(host::same(&value, &once), "{:?}", String::from_utf8_lossy(&value));
-        }
+        assert!(host::check(&once).is_ok() && host::same(&value, &once), "{:?}", String::from_utf8_lossy(&value));
+        host::canonical(&once, &mut twice);
+        assert_eq!(once, twice);
     });
 }

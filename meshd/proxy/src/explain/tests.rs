@@ -74,7 +74,7 @@ fn what_cannot_be_reached_is_told() {
     assert_eq!(told.verdict, "unavailable");
     assert!(told.decisions.iter().any(|d| d.stage == "balance" && d.detail == "0 usable (1 draining)"));
     let plain = json!({"kind": "endpoint", "name": "db/c/1", "id": "1", "service": "db", "node": "c", "address": "127.0.0.3:1"});
-    let told = ask(&[plain.clone()], json!({"source": "web", "destination": "db"}));
+    let told = ask(std::slice::from_ref(&plain), json!({"source": "web", "destination": "db"}));
     assert_eq!(told.verdict, "unavailable", "plaintext is never chosen by accident");
     let allowed = json!({"kind": "service", "name": "db", "callers": {"web": {"allow_plaintext": true}}});
     let source = json!({"kind": "listener", "name": "l", "address": "127.0.0.1", "port": 1, "instance": "web/a/1", "service": "db"});
@@ -97,4 +97,14 @@ fn a_request_that_would_be_refused_is_an_error() {
         json!({"resources": [], "request": {"source": "web", "destination": "api", "path": "/%2f"}}).to_string();
     let e = explain(&ExplainInput::parse(input.as_bytes()).unwrap(), 0).unwrap_err();
     assert_eq!((e.resource.as_str(), e.path.as_str()), ("request", "path"));
+}
+
+#[test]
+fn the_golden_question_is_answered() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/explain_input.json");
+    let input = ExplainInput::parse(&std::fs::read(path).unwrap()).unwrap();
+    let told = explain(&input, 0).unwrap();
+    assert_eq!(told.verdict, "allow");
+    let origin = "service-intentions/api#Sources[0].Permissions[1]@5";
+    assert_eq!(said(&told).last().copied(), Some(("authorize", "allow", origin)));
 }

@@ -71,21 +71,8 @@ pub fn request(bytes: &[u8], sender: Sender) -> Result<Option<RequestHead>, Refu
 
     let mut walk = Walk::new(sender, true);
     walk.lines(&bytes[..len], line.end as usize, parsed.headers)?;
-    if walk.hosts != 1 {
-        return Err(Refused::new(400, "exactly one Host is needed"));
-    }
-    host::check(walk.host.of(bytes))?;
-    if let Some(authority) = target.authority
-        && !host::same(authority.of(bytes), walk.host.of(bytes))
-    {
-        return Err(Refused::new(400, "Host differs from the request target"));
-    }
-    let framing = match (walk.chunked, walk.content_length) {
-        (true, Some(_)) => return Err(Refused::new(400, "both Content-Length and Transfer-Encoding")),
-        (true, None) if http10 => return Err(Refused::new(400, "Transfer-Encoding in HTTP/1.0")),
-        (true, None) => Framing::chunked(),
-        (false, length) => Framing::length(length.unwrap_or(0)),
-    };
+    check_host(bytes, &walk, &target)?;
+    let framing = framing(&walk, http10)?;
     Ok(Some(RequestHead {
         len,
         line,
@@ -105,6 +92,29 @@ pub fn request(bytes: &[u8], sender: Sender) -> Result<Option<RequestHead>, Refu
         traceparent: walk.traceparent,
         attempt: walk.attempt,
     }))
+}
+
+/// One Host, and the same as in an absolute form.
+fn check_host(bytes: &[u8], walk: &Walk, target: &Target) -> Result<(), Refused> {
+    if walk.hosts != 1 {
+        return Err(Refused::new(400, "exactly one Host is needed"));
+    }
+    host::check(walk.host.of(bytes))?;
+    match target.authority {
+        Some(authority) if !host::same(authority.of(bytes), walk.host.of(bytes)) => {
+            Err(Refused::new(400, "Host differs from the request target"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn framing(walk: &Walk, http10: bool) -> Result<Framing, Refused> {
+    match (walk.chunked, walk.content_length) {
+        (true, Some(_)) => Err(Refused::new(400, "both Content-Length and Transfer-Encoding")),
+        (true, None) if http10 => Err(Refused::new(400, "Transfer-Encoding in HTTP/1.0")),
+        (true, None) => Ok(Framing::chunked()),
+        (false, length) => Ok(Framing::length(length.unwrap_or(0))),
+    }
 }
 
 fn span(base: usize, part: &[u8]) -> Span {

@@ -31,8 +31,13 @@ pub fn check(value: &[u8]) -> Result<(), Refused> {
         [b'[', inner @ .., b']'] => {
             std::str::from_utf8(inner).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
         }
-        b"" | b"." => false,
-        _ => name.len() <= 255 && name.iter().all(|b| b.is_ascii_alphanumeric() || b".-_~".contains(b)),
+        b"" => false,
+        // One dot may end a full name; an empty label elsewhere is read differently by different resolvers.
+        [b'.', ..] => false,
+        _ => {
+            let known = |b: &u8| b.is_ascii_alphanumeric() || b".-_~".contains(b);
+            name.len() <= 255 && name.iter().all(known) && !name.windows(2).any(|two| two == b"..")
+        }
     };
     if good { Ok(()) } else { Err(bad) }
 }
