@@ -1,9 +1,11 @@
 """Fixtures: the API in this process, over a store on disk and an agent that behaves. Imported by conftest files."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import TCPConnector
@@ -20,6 +22,15 @@ from tests.fakes import tls
 from tests.fakes.agent import FakeAgent
 
 Serve = Callable[..., Awaitable[TestClient]]
+
+
+async def ask(client: TestClient, method: str, path: str, body: Any = None, **more: Any) -> tuple[int, Any]:
+    """Status and content (decoded JSON, else text) of one request; `body` objects and lists are sent as JSON."""
+    data = json.dumps(body) if isinstance(body, dict | list) else body
+    async with client.request(method, path, data=data, **more) as answer:
+        text = await answer.text()
+        is_json = answer.content_type == "application/json" and text
+        return answer.status, json.loads(text) if is_json else text
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ async def test_watch(cli: Cli, store: SqliteStore, args: tuple[str, ...], mark: 
             await first_line(process, lambda line: line == "end\n")
         else:
             while not store.watching:  # noqa: ASYNC110 - the request has to have arrived
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.005)  # sleep: polls
         await cli("kv", "put", "w/a", "new")
         await cli("services", "register", "-name=web", "-id=web-9", "-port=80")
         await cli("kv", "put", "mesh/v1/nodes/n9", '{"Name": "n9", "Address": "127.0.0.9", "InboundPort": 1}')

@@ -19,7 +19,7 @@ async def index_of(api: TestClient, path: str) -> int:
 async def watched(store: SqliteStore, count: int) -> None:
     """Until this many reads wait at the store: requests arrive and end without an event to wait for."""
     async with asyncio.timeout(5):
-        while store.watching != count:  # noqa: ASYNC110 - see above
+        while store.watching != count:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.001)  # sleep: polls
 
 
