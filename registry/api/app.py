@@ -1,14 +1,4 @@
-"""The Consul-compatible HTTP API: one table of routes (`access.ROUTES`), one application per listener.
-
-access        who may do what: the table and a pure decision
-context       dependencies, who calls, what no request may carry
-registration  bodies of registrations, with fields and checks
-local         this host's instances (`/v1/agent`)
-discovery     all hosts' instances (`/v1/catalog`, `/v1/health`), in the shapes of views
-kv, txn, sessions  the store
-blocking      answers that wait for a change
-answers       JSON, headers, errors
-"""
+"""The Consul-compatible HTTP API: one table of routes (`access.ROUTES`), one application per listener."""
 
 import logging
 from collections.abc import Mapping
