@@ -1,6 +1,7 @@
 """The Consul-compatible HTTP API over a store, a catalogue and the host's agent.
 
-app           the application of a listener, and how to serve itaccess        who may do what: the table and a pure decision
+app           the application of a listener, and how to serve it
+access        who may do what: the table and a pure decision
 context       dependencies, who calls, what no request may carry
 registration  bodies of registrations, with fields and checks
 local         this host's instances (`/v1/agent`)
