@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-import msgspec
-
 from meshd.admin.shapes import (
     CertRow,
     DocumentRow,
@@ -251,7 +249,3 @@ def read_reports(values: Mapping[str, bytes]) -> dict[str, HostStatus]:
     """Status keys by host; unreadable ones are left out."""
     found = ((key.removeprefix(keys.STATUS), reports.read(value)) for key, value in values.items())
     return {name: report for name, report in found if report is not None}
-
-
-def plain(value: object) -> bytes:
-    return msgspec.json.encode(value)
