@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from meshd.control.health import Runner, cut
+from meshd.control.overdue import Overdue
 from meshd.control.registrations import File, Local, Saved
 from meshd.control.threshold import worst
 from registry.api.agent import CheckState, Info
@@ -62,7 +63,7 @@ class Registrar:
         self._local: dict[str, Local] = {}
         self._withdrawals: set[InstanceKey] = set()
         self._results: dict[tuple[str, str], CheckResult] = {}
-        self._critical_since: dict[tuple[str, str], float] = {}
+        self._overdue = Overdue()
         self._stored: dict[InstanceKey, Instance] | None = None  # of this node, as the registry last showed them
         self._dirty = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -253,12 +254,8 @@ class Registrar:
         local = self._local.get(key.id)
         if local is None or local.instance.key != key:
             raise NotFound(f"{key} is not registered on this host")
-        name = (key.id, result.check_id)
-        self._results[name] = result
-        if result.status != "critical":
-            self._critical_since.pop(name, None)
-        else:
-            self._critical_since.setdefault(name, self._clock())
+        self._results[key.id, result.check_id] = result
+        self._overdue.saw(key.id, result, self._clock())
         instance = local.instance
         before = next((one for one in instance.results if one.check_id == result.check_id), None)
         if before is not None and before.status == result.status:
@@ -336,20 +333,12 @@ class Registrar:
         self._file.save(Saved(local=local, withdrawals=tuple(sorted(self._withdrawals))))
 
     def _forget_results(self, instance_id: str) -> None:
-        for table in (self._results, self._critical_since):
-            for name in [name for name in table if name[0] == instance_id]:
-                del table[name]
+        self._overdue.forget(instance_id)
+        for name in [name for name in self._results if name[0] == instance_id]:
+            del self._results[name]
 
     def _expiries(self) -> dict[str, float]:
-        """When instances are deregistered because a check stayed critical, by instance id."""
-        found: dict[str, float] = {}
-        for local in self._local.values():
-            for check in local.instance.checks:
-                since = self._critical_since.get((local.instance.id, check.check_id))
-                if since is not None and check.deregister_critical_service_after:
-                    due = since + check.deregister_critical_service_after
-                    found[local.instance.id] = min(due, found.get(local.instance.id, due))
-        return found
+        return self._overdue.due(local.instance for local in self._local.values())
 
     def _next_deadline(self) -> float | None:
         expiries = self._expiries()

@@ -38,7 +38,7 @@ class FakeProxy:
         assert self._server is not None
         self._server.close()
         self.cut()
-        while self._writers:  # their tasks see the end of the stream in the next turns of the loop
+        while self._writers:  # noqa: ASYNC110 - their tasks see the end of the stream in the next turns of the loop
             await asyncio.sleep(0)
         await self._server.wait_closed()
 

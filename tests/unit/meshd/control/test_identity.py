@@ -55,12 +55,15 @@ async def test_node_and_role_are_renewed_too(single: Single) -> None:
 
 
 async def test_a_refusal_is_named_and_tried_again_later(single: Single) -> None:
-    identities = single.agent.identities
+    host = single.host
+    layout = files.Layout(host.data)
+    authority = (f"{host.bind.peer}:{host.ports.peer}",)
+    identities = Identities(layout, "a", authority, single.log, single.agent.around.now, lambda: 0.5)
     other = InstanceKey("web", "a", "never-registered")
     identities.follow([other], [other])
-    await until("refused", lambda: identities._attempts.get(str(other)))
+    single.agent.tasks.start("other identities", identities.run)
+    attempt: Attempt = await until("refused", lambda: identities._attempts.get(str(other)))
     assert "not registered" in identities.missing()[0]
-    attempt: Attempt = identities._attempts[str(other)]
     assert attempt.at > single.agent.around.now() - 1
 
 
