@@ -15,6 +15,8 @@ from typing import TextIO
 SECRET = re.compile(r"(?i)(^|_)(token|secret|password|private_key|key_pem|authorization)$")
 PEM_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S)
 TEXT_LIMIT = 4000  # characters of one field
+# What every record has; the rest is what its writer added with `extra`.
+STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 class Log:
@@ -79,7 +81,9 @@ class Bridge(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         write = self._log.error if record.levelno >= logging.ERROR else self._log.warning
-        write(record.getMessage(), source=record.name, exc_info=record.exc_info[1] if record.exc_info else None)
+        extra = {name: value for name, value in record.__dict__.items() if name not in STANDARD}
+        exception = record.exc_info[1] if record.exc_info else None
+        write(record.getMessage(), **(extra | {"source": record.name, "exc_info": exception}))
 
 
 def install(clock: Callable[[], float], stream: TextIO | None = None, **fields: object) -> Log:

@@ -48,6 +48,16 @@ def test_library_records_come_through() -> None:
     assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["went wrong"]
 
 
+def test_fields_of_library_records_are_kept() -> None:
+    out = io.StringIO()
+    logger = logging.Logger("registry.ca")
+    logger.addHandler(Bridge(Log(out, lambda: 0.0)))
+    logger.warning("refused", extra={"who": "anonymous 10.0.0.9", "reason": "used before", "token": "mesh1.x"})
+    line = json.loads(out.getvalue())
+    assert (line["who"], line["reason"], line["source"]) == ("anonymous 10.0.0.9", "used before", "registry.ca")
+    assert line["token"] == "[hidden]"
+
+
 def test_an_exception_keeps_its_trace() -> None:
     out = io.StringIO()
     try:
