@@ -285,6 +285,13 @@ def _check_roles(host: Host) -> list[tuple[str, str, str]]:
         found.append(("Roles", "the role ca without the role registry is not supported yet", ""))
     if kind == "mesh" and not host.registry.all_addresses:
         found.append(("Registry.Address", "missing", "address:15444 of the host with the role registry"))
+    foreign = ("TokenFile", "CAFile", "CertFile", "KeyFile") if kind in ("sqlite", "mesh") else ()
+    given = show(host)["Registry"]
+    for key in (*foreign, *(("Address", "Addresses") if kind == "sqlite" else ())):
+        if given[key]:
+            found.append(
+                (f"Registry.{key}", f"means nothing with Kind: {kind}", "remove it, or set the Kind it is for")
+            )
     if host.join.address and not (host.join.token_file and host.join.root_hash):
         found.append(("Join", "needs Address, TokenFile and RootHash", "`meshctl token create` prints all three"))
     if host.join.root_hash and not _hash(host.join.root_hash):

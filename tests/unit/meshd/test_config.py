@@ -82,6 +82,8 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
         ("Node: a\n", "Registry.Kind: sqlite is the embedded registry and needs the role registry"),
         ("Node: a\nRegistry: {Kind: mesh}\n", "host.yaml:2: Registry.Address: missing"),
         ("Node: a\nRegistry: {Kind: zk}\n", "host.yaml:2: Registry.Kind: Invalid enum value 'zk'"),
+        (MINIMAL + "Registry: {TokenFile: /x}\n", "host.yaml:3: Registry.TokenFile: means nothing with Kind: sqlite"),
+        (MINIMAL + "Registry: {Address: 'b:1'}\n", "host.yaml:3: Registry.Address: means nothing with Kind: sqlite"),
         (MINIMAL + "Loopback: 10.0.0.1\n", "host.yaml:3: Loopback: 10.0.0.1 is not a loopback address"),
         (MINIMAL + "Advertise: {Address: 127.0.0.1}\n", "host.yaml:3: Advertise.Address: no other host reaches"),
         (MINIMAL + "Advertise: {Address: web.example}\n", "Advertise.Address: 'web.example' is no IP address"),
