@@ -21,6 +21,7 @@ from meshd.config import Host, load
 from meshd.control import join
 from meshd.control.authority import recover
 from meshd.control.contact import Contact
+from meshd.dataplane.supervise import binary
 from meshd.notify import notify
 from meshd.placed import ConfigError, Fault
 from meshd.ports import Lock
@@ -72,6 +73,8 @@ async def serve(host: Host) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if host.proxy.manage:
+        binary(host, os.environ)
     lock = Lock(host.run)
     try:
         bound = bind(host)
