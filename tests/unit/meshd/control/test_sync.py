@@ -1,7 +1,6 @@
 """From events to Updates: nothing before every watch has listed, bursts merged, the registry's loss survived."""
 
 import asyncio
-import time
 
 from meshd.control.sync import MERGE, Endpoints
 from registry import keys
@@ -14,22 +13,26 @@ from tests.unit.meshd.conftest import Single, until
 DEFAULTS = keys.policy("service-defaults", "web")
 
 
-async def test_a_burst_of_writes_is_few_updates(single: Single) -> None:
+async def test_a_burst_of_events_is_few_updates(single: Single) -> None:
     await single.register(Name="web", ID="web-1", Port=80)
     await until("settled", lambda: single.held("identity/web/a/web-1"))
-    before = single.agent.sync.version
-    began = time.monotonic()
+    sync = single.agent.sync
+    before, index = sync.version, sync.index + 1000
     for number in range(40):
-        limit = f"MaxInboundConnections: {number + 1}\n".encode()
-        await single.store.put(DEFAULTS, limit)
+        text = f"MaxInboundConnections: {number + 1}\n".encode()
+        sync._take(keys.POLICY, Batch(index + number, (Entry(key=DEFAULTS, value=text, version=index, created=1),)))
 
     def last() -> bool:
         inbound = single.held("inbound/web/a/web-1")
         return bool(inbound and inbound.get("max_connections") == 40)
 
     await until("the last one is in force", last)
-    windows = (time.monotonic() - began) / MERGE
-    assert single.agent.sync.version - before <= windows + 2
+    assert sync.version - before <= 3
+
+
+async def test_the_wait_for_more_follows_the_cost_of_compiling(single: Single) -> None:
+    await until("compiled", lambda: single.agent.sync.version)
+    assert 0 < single.agent.sync._merge <= MERGE
 
 
 async def test_nothing_is_compiled_before_every_watch_has_listed(fresh: Single) -> None:
