@@ -99,6 +99,7 @@ async def test_an_instance_that_the_store_lost_is_put_again(single: Single) -> N
 
 
 async def test_the_hosts_lease_and_node_are_there_and_come_back(single: Single) -> None:
+    await until("lease", lambda: single.agent.lease.id)
     assert await single.store.get(keys.node("a")) is not None
     await single.store.delete(keys.lease("a"))
     end = time.monotonic() + 10
