@@ -163,6 +163,7 @@ async fn spoil<'t>(w: &Rc<Worker>, client: &mut Client, from: &'t Origin, d: &De
         return None;
     }
     let injected = fault::decide(&service.routes.faults, Some(from.caller), view, w.clock.unix_ms(), || w.random.next());
+    injected.origins().for_each(|origin| w.metrics.rule(origin, 1));
     if let Some((ms, origin)) = injected.delay_ms {
         notes.flags = notes.flags.with(Flag::FaultDelay);
         notes.origin = origin;
