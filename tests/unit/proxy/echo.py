@@ -157,9 +157,9 @@ class Backend:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port nobody listens on just now: below those that the kernel gives to clients, which would take it meanwhile."""
+    """A port nobody listens on just now: below those that the kernel gives to clients, one of which would take it."""
     while True:
-        port = random.randint(10_000, 30_000)
+        port = random.randint(20_000, 32_000)
         with socket.socket() as s, suppress(OSError):
             s.bind((host, port))
             return port
