@@ -135,4 +135,4 @@ async def test_first_ends_with_the_first() -> None:
     async def quick() -> None:
         return
 
-    await first(asyncio.Event().wait(), quick())  # type: ignore[arg-type]
+    await first(asyncio.Event().wait(), quick())  # type: ignore[arg-type] - what it returns does not matter here

@@ -24,7 +24,7 @@ TTL = Check(check_id="alive", ttl=60.0)
 
 
 def web(**more: object) -> Registration:
-    return Registration(**({"service": "web", "id": "web-1", "port": 80} | more))  # type: ignore[arg-type]
+    return Registration(**({"service": "web", "id": "web-1", "port": 80} | more))  # type: ignore[arg-type] - fields come from the test
 
 
 class Bench:

@@ -52,7 +52,7 @@ async def test_a_lost_registry_changes_nothing_and_is_said_once(single: Single) 
     sync.on_contact = lambda: woken.append(True)
     for prefix in WATCHED:
         sync._take(prefix, Lost("gone"))
-    await asyncio.sleep(3 * MERGE)
+    await asyncio.sleep(3 * MERGE)  # sleep: nothing must happen in the time in which something would
     assert len(single.proxy.updates) == updates
     assert single.log.events().count("registry lost; the last state stays") == 1
     _, status = await single.call("GET", "/v1/mesh/status")

@@ -17,7 +17,7 @@ SETTINGS = Settings(name="settings", node="a", inbound_address="127.0.0.1", inbo
 
 
 def service(name: str, protocol: str = "tcp") -> Service:
-    return Service(name=name, protocol=protocol)  # type: ignore[arg-type]
+    return Service(name=name, protocol=protocol)  # type: ignore[arg-type] - a literal by way of a parameter
 
 
 class Bench:
@@ -162,7 +162,8 @@ async def test_an_update_refused_as_such_is_not_repeated_for_ever(bench: Bench) 
 async def test_a_restarted_proxy_gets_everything_again(bench: Bench) -> None:
     await bench.attach()
     await bench.put(service("api"), TRUST)
-    bench.plane.link.close()  # type: ignore[union-attr]
+    assert bench.plane.link is not None
+    bench.plane.link.close()
     bench.plane.detach()
     assert not bench.plane.in_force
     bench.proxy.holds.clear()
