@@ -89,11 +89,14 @@ struct Series {
     attempts: [u64; OUTCOMES.len()],
 }
 
+/// Who reports, source, destination.
+type Names = (Reporter, Box<str>, Box<str>);
+
 /// All of one thread.
 #[derive(Default)]
 pub struct Metrics {
     series: RefCell<Vec<Series>>,
-    by_name: RefCell<HashMap<(Reporter, Box<str>, Box<str>), u32>>,
+    by_name: RefCell<HashMap<Names, u32>>,
     denied: RefCell<HashMap<Box<str>, u64>>,
     rules: RefCell<HashMap<Box<str>, u64>>,
 }
@@ -216,10 +219,21 @@ impl Metrics {
                 });
             }
             if s.opened > 0 {
-                out.tcp.push(TcpCount { reporter: s.reporter, source: source.clone(), destination: destination.clone(), opened: s.opened, closed: s.closed });
+                out.tcp.push(TcpCount {
+                    reporter: s.reporter,
+                    source: source.clone(),
+                    destination: destination.clone(),
+                    opened: s.opened,
+                    closed: s.closed,
+                });
             }
             for (name, count) in OUTCOMES.iter().zip(s.attempts).filter(|(_, n)| *n > 0) {
-                out.attempts.push(AttemptCount { source: source.clone(), destination: destination.clone(), outcome: (*name).into(), count });
+                out.attempts.push(AttemptCount {
+                    source: source.clone(),
+                    destination: destination.clone(),
+                    outcome: (*name).into(),
+                    count,
+                });
             }
         }
         out.denied.extend(named(&self.denied));
@@ -244,7 +258,8 @@ fn named(m: &RefCell<HashMap<Box<str>, u64>>) -> Vec<Named> {
 /// Sums the threads' totals: one entry per label set, in order of the labels.
 pub fn merge(parts: Vec<Stats>) -> Stats {
     let mut out = Stats::default();
-    let (mut requests, mut durations, mut tcp, mut attempts) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut requests, mut durations, mut tcp, mut attempts) =
+        (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let (mut denied, mut rules, mut endpoints) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for p in parts {
         out.connections += p.connections;
@@ -281,11 +296,40 @@ pub fn merge(parts: Vec<Stats>) -> Stats {
     }
     out.requests = requests
         .into_iter()
-        .map(|((reporter, source, destination, method, code, flags), count)| RequestCount { reporter, source, destination, method, code, flags, count })
+        .map(|((reporter, source, destination, method, code, flags), count)| RequestCount {
+            reporter,
+            source,
+            destination,
+            method,
+            code,
+            flags,
+            count,
+        })
         .collect();
-    out.durations = durations.into_iter().map(|((reporter, source, destination), (sum, buckets))| Duration { reporter, source, destination, sum, buckets }).collect();
-    out.tcp = tcp.into_iter().map(|((reporter, source, destination), (opened, closed))| TcpCount { reporter, source, destination, opened, closed }).collect();
-    out.attempts = attempts.into_iter().map(|((source, destination, outcome), count)| AttemptCount { source, destination, outcome, count }).collect();
+    out.durations = durations
+        .into_iter()
+        .map(|((reporter, source, destination), (sum, buckets))| Duration {
+            reporter,
+            source,
+            destination,
+            sum,
+            buckets,
+        })
+        .collect();
+    out.tcp = tcp
+        .into_iter()
+        .map(|((reporter, source, destination), (opened, closed))| TcpCount {
+            reporter,
+            source,
+            destination,
+            opened,
+            closed,
+        })
+        .collect();
+    out.attempts = attempts
+        .into_iter()
+        .map(|((source, destination, outcome), count)| AttemptCount { source, destination, outcome, count })
+        .collect();
     let named = |m: BTreeMap<String, u64>| m.into_iter().map(|(name, count)| Named { name, count }).collect();
     out.denied = named(denied);
     out.rules = named(rules);
@@ -305,7 +349,13 @@ mod tests {
             assert_eq!(h, m.handle(Reporter::Source, "web", "api"));
             m.request(h, Method::of(b"GET"), 200, Flags::NONE, 600_000);
             m.request(h, Method::of(b"GET"), 200, Flags::NONE, 20_000_000_000);
-            m.request(h, Method::of(b"BREW"), 503, Flags::NONE.with(Flag::ConnectFailure).with(Flag::RetriesExhausted), 1);
+            m.request(
+                h,
+                Method::of(b"BREW"),
+                503,
+                Flags::NONE.with(Flag::ConnectFailure).with(Flag::RetriesExhausted),
+                1,
+            );
             m.attempt(h, Outcome::ConnectFailure);
             m.denied("x");
             let mut s = Stats::default();
