@@ -216,6 +216,10 @@ async fn spoil<'t>(
 }
 
 /// Tries until there is a response that is sent on, or none to be had.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is borrowed apart: a struct of them would tie their lives together"
+)]
 #[inline]
 async fn carry<'t>(
     w: &Rc<Worker>,
