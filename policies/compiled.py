@@ -8,6 +8,8 @@
 A resource's identity is `<kind>/<name>`; its digest is the first 32 hex digits of SHA-256 over its JSON as sent.
 """
 
+# budget: the whole contract in one file, read side by side with its Rust half.
+
 from typing import Literal
 
 import msgspec
@@ -19,7 +21,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Base of everything inside a resource."""
 
 
-class Resource(Part, tag_field="kind"):
+class Resource(Part, frozen=True, kw_only=True, tag_field="kind"):
     """Base of the resources. `name` is unique within the kind."""
 
     name: str
@@ -28,7 +30,7 @@ class Resource(Part, tag_field="kind"):
 # ---- matching ---------------------------------------------------------------------------------------------------
 
 
-class HeaderMatch(Part):
+class HeaderMatch(Part, frozen=True, kw_only=True):
     """Exactly one of present, exact, prefix, suffix, contains, regex is set. Several lines join with `,`."""
 
     name: str  # lower case
@@ -41,7 +43,7 @@ class HeaderMatch(Part):
     invert: bool = False
 
 
-class QueryMatch(Part):
+class QueryMatch(Part, frozen=True, kw_only=True):
     """Exactly one of present, exact, regex is set; compared after percent-decoding."""
 
     name: str
@@ -50,7 +52,7 @@ class QueryMatch(Part):
     regex: str | None = None
 
 
-class Match(Part):
+class Match(Part, frozen=True, kw_only=True):
     """All that is set must hold. At most one of the three paths; paths are compared in normal form without query."""
 
     path_exact: str | None = None
@@ -65,7 +67,7 @@ class Match(Part):
 # ---- outbound ---------------------------------------------------------------------------------------------------
 
 
-class Listener(Resource, tag="listener"):
+class Listener(Resource, frozen=True, kw_only=True, tag="listener"):
     """An upstream port on loopback: connections belong to `instance` and go to `service`.
 
     name: `<instance>:<service>`.
@@ -77,7 +79,7 @@ class Listener(Resource, tag="listener"):
     service: str
 
 
-class Outlier(Part):
+class Outlier(Part, frozen=True, kw_only=True):
     """Passive ejection: after N failures in a row, for base x times ejected, never more than a share of endpoints."""
 
     consecutive_failures: int = 5
@@ -86,7 +88,7 @@ class Outlier(Part):
     interval_ms: int = 10_000
 
 
-class Upstream(Part):
+class Upstream(Part, frozen=True, kw_only=True):
     """How one calling service treats a destination (`service-defaults` UpstreamConfig of the caller)."""
 
     connect_timeout_ms: int = 1_000
@@ -96,7 +98,7 @@ class Upstream(Part):
     origin: str = "default#upstream"
 
 
-class Service(Resource, tag="service"):
+class Service(Resource, frozen=True, kw_only=True, tag="service"):
     """A destination. `callers` overrides `upstream` by calling service. protocol: of the service's instances."""
 
     protocol: Literal["tcp", "http"] = "tcp"
@@ -104,7 +106,7 @@ class Service(Resource, tag="service"):
     callers: dict[str, Upstream] = {}
 
 
-class Endpoint(Resource, tag="endpoint"):
+class Endpoint(Resource, frozen=True, kw_only=True, tag="endpoint"):
     """One instance of a destination, name `<service>/<node>/<id>`.
 
     `address` is the app's `ip:port`; `inbound` its host's mTLS `ip:port`, None: not meshed (plaintext only).
@@ -123,7 +125,7 @@ class Endpoint(Resource, tag="endpoint"):
     subsets: tuple[str, ...] = ()
 
 
-class HeaderEdit(Part):
+class HeaderEdit(Part, frozen=True, kw_only=True):
     """Applied in the order remove, set, add. Names lower case."""
 
     add: tuple[tuple[str, str], ...] = ()
@@ -131,14 +133,14 @@ class HeaderEdit(Part):
     remove: tuple[str, ...] = ()
 
 
-class RetryBudget(Part):
+class RetryBudget(Part, frozen=True, kw_only=True):
     """Retries allowed as a share of requests plus a floor per second; one budget per destination service."""
 
     percent: int = 2_000
     min_per_second: int = 10
 
 
-class Retry(Part):
+class Retry(Part, frozen=True, kw_only=True):
     """`attempts` further tries. `on`: connect-failure, reset, peer-503, 5xx, gateway-error, retriable-4xx.
 
     `default` marks the mesh's own rule (idempotent methods only); a rule written by an operator covers all methods.
@@ -152,7 +154,7 @@ class Retry(Part):
     origin: str = "default#retry"
 
 
-class Leg(Part):
+class Leg(Part, frozen=True, kw_only=True):
     """One side of a split; weights of a rule's legs sum to 10000. `broken`: why it cannot be served (503 NR)."""
 
     service: str
@@ -164,7 +166,7 @@ class Leg(Part):
     origin: str = "default#route"
 
 
-class Rule(Part):
+class Rule(Part, frozen=True, kw_only=True):
     """One route. The first whose match holds decides; the last rule of a resource matches everything.
 
     `sources`: calling services it is limited to; empty: all. `prefix_rewrite` replaces the matched prefix.
@@ -182,13 +184,13 @@ class Rule(Part):
     response_headers: HeaderEdit | None = None
 
 
-class Delay(Part):
+class Delay(Part, frozen=True, kw_only=True):
     min_ms: int
     max_ms: int
     percent: int = 10_000
 
 
-class Abort(Part):
+class Abort(Part, frozen=True, kw_only=True):
     """Answer with `status`, or reset the connection."""
 
     status: int | None = None
@@ -196,7 +198,7 @@ class Abort(Part):
     percent: int = 10_000
 
 
-class Fault(Part):
+class Fault(Part, frozen=True, kw_only=True):
     """An experiment on requests to this service; ends by the proxy's own clock at `until_ms` (Unix time)."""
 
     origin: str
@@ -208,7 +210,7 @@ class Fault(Part):
     abort: Abort | None = None
 
 
-class Routes(Resource, tag="routes"):
+class Routes(Resource, frozen=True, kw_only=True, tag="routes"):
     """What happens to a request for a service. `rules` decide by the service asked for; `faults` apply to every
     request whose leg ends at this service."""
 
@@ -219,7 +221,7 @@ class Routes(Resource, tag="routes"):
 # ---- inbound ----------------------------------------------------------------------------------------------------
 
 
-class Permission(Part):
+class Permission(Part, frozen=True, kw_only=True):
     """A layer-7 rule of an intention: first that matches wins."""
 
     action: Literal["allow", "deny"]
@@ -227,7 +229,7 @@ class Permission(Part):
     match: Match | None = None
 
 
-class Source(Part):
+class Source(Part, frozen=True, kw_only=True):
     """A caller (service name or `*`, which means any *authenticated* peer) and what it may do.
 
     Either `action`, or `permissions` (none matches: `fallback`).
@@ -239,7 +241,7 @@ class Source(Part):
     permissions: tuple[Permission, ...] = ()
 
 
-class Permissions(Part):
+class Permissions(Part, frozen=True, kw_only=True):
     """Intentions of one destination, in order of precedence: the first source that fits decides."""
 
     sources: tuple[Source, ...] = ()
@@ -247,7 +249,7 @@ class Permissions(Part):
     fallback_origin: str = "default#DefaultIntention"
 
 
-class Inbound(Resource, tag="inbound"):
+class Inbound(Resource, frozen=True, kw_only=True, tag="inbound"):
     """A local instance, name `<service>/<node>/<id>`: reached by SNI `sni` on the inbound port, served to `app`."""
 
     service: str
@@ -263,7 +265,7 @@ class Inbound(Resource, tag="inbound"):
 # ---- identity and the rest --------------------------------------------------------------------------------------
 
 
-class Identity(Resource, tag="identity"):
+class Identity(Resource, frozen=True, kw_only=True, tag="identity"):
     """Certificate and key of a local instance, name as the instance. The key is write-only at the proxy."""
 
     spiffe: str
@@ -271,7 +273,7 @@ class Identity(Resource, tag="identity"):
     private_key: str  # PEM, PKCS#8
 
 
-class Revoked(Part):
+class Revoked(Part, frozen=True, kw_only=True):
     """Either an identity (SPIFFE URI; certificates issued before `before_ms`, 0: all) or a serial (lower hex)."""
 
     spiffe: str | None = None
@@ -279,7 +281,7 @@ class Revoked(Part):
     before_ms: int = 0
 
 
-class Trust(Resource, tag="trust"):
+class Trust(Resource, frozen=True, kw_only=True, tag="trust"):
     """Roots and revocations; the one name is `trust`. Always sent in an Update of its own."""
 
     trust_domain: str
@@ -287,7 +289,7 @@ class Trust(Resource, tag="trust"):
     revoked: tuple[Revoked, ...] = ()
 
 
-class AccessLog(Part):
+class AccessLog(Part, frozen=True, kw_only=True):
     """`path` empty: the proxy's stdout. `sample` per ten thousand."""
 
     enabled: bool = True
@@ -295,7 +297,7 @@ class AccessLog(Part):
     sample: int = 10_000
 
 
-class Settings(Resource, tag="settings"):
+class Settings(Resource, frozen=True, kw_only=True, tag="settings"):
     """The proxy's own; the one name is `settings`."""
 
     node: str
@@ -316,7 +318,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One frame: 4 bytes big-endian length, then this JSON; at most 16 MiB."""
 
 
-class Hello(Frame, tag="hello"):
+class Hello(Frame, frozen=True, kw_only=True, tag="hello"):
     """The proxy's first frame on every connection. `holds`: digest by `<kind>/<name>`; `started` Unix seconds."""
 
     schema: int
@@ -328,7 +330,7 @@ class Hello(Frame, tag="hello"):
     holds: dict[str, str]
 
 
-class Update(Frame, tag="update"):
+class Update(Frame, frozen=True, kw_only=True, tag="update"):
     """Atomic. `full`: everything not put is deleted (never applies to `trust` when none is put)."""
 
     update: int
@@ -337,13 +339,13 @@ class Update(Frame, tag="update"):
     delete: tuple[str, ...] = ()
 
 
-class Applied(Frame, tag="applied"):
+class Applied(Frame, frozen=True, kw_only=True, tag="applied"):
     """Sent only after the new tables are what requests see, on every thread."""
 
     update: int
 
 
-class Rejected(Frame, tag="rejected"):
+class Rejected(Frame, frozen=True, kw_only=True, tag="rejected"):
     """Nothing of the update is in force. `path` is a JSON path inside the resource, empty: the whole."""
 
     update: int
@@ -352,7 +354,7 @@ class Rejected(Frame, tag="rejected"):
     reason: str
 
 
-class Drain(Frame, tag="drain"):
+class Drain(Frame, frozen=True, kw_only=True, tag="drain"):
     """scope `proxy`: stop accepting, finish within `seconds`, exit; `instance`: inbound of `name` takes no new work."""
 
     scope: Literal["proxy", "instance"]
@@ -360,19 +362,19 @@ class Drain(Frame, tag="drain"):
     seconds: float = 30.0
 
 
-class Scrape(Frame, tag="scrape"):
+class Scrape(Frame, frozen=True, kw_only=True, tag="scrape"):
     """Ask for Stats now; answered with the same id."""
 
     id: int
 
 
-class Dump(Frame, tag="dump"):
+class Dump(Frame, frozen=True, kw_only=True, tag="dump"):
     """Ask for what the proxy holds; answered by Config with the same id."""
 
     id: int
 
 
-class Config(Frame, tag="config"):
+class Config(Frame, frozen=True, kw_only=True, tag="config"):
     """All resources as held, private keys replaced by `sha256:<hex of the public key>`."""
 
     id: int
@@ -382,7 +384,7 @@ class Config(Frame, tag="config"):
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class RequestCount(Part):
+class RequestCount(Part, frozen=True, kw_only=True):
     reporter: Literal["source", "destination"]
     source: str
     destination: str
@@ -392,7 +394,7 @@ class RequestCount(Part):
     count: int
 
 
-class Duration(Part):
+class Duration(Part, frozen=True, kw_only=True):
     """`buckets`: one count per BUCKETS bound (not cumulative) and one beyond the last; `sum` seconds."""
 
     reporter: Literal["source", "destination"]
@@ -402,7 +404,7 @@ class Duration(Part):
     buckets: tuple[int, ...]
 
 
-class TcpCount(Part):
+class TcpCount(Part, frozen=True, kw_only=True):
     reporter: Literal["source", "destination"]
     source: str
     destination: str
@@ -410,7 +412,7 @@ class TcpCount(Part):
     closed: int
 
 
-class AttemptCount(Part):
+class AttemptCount(Part, frozen=True, kw_only=True):
     """outcome: success, connect_failure, reset, timeout, peer_503, error_status."""
 
     source: str
@@ -419,14 +421,14 @@ class AttemptCount(Part):
     count: int
 
 
-class Named(Part):
+class Named(Part, frozen=True, kw_only=True):
     """A counter by one name."""
 
     name: str
     count: int
 
 
-class EndpointStat(Part):
+class EndpointStat(Part, frozen=True, kw_only=True):
     """`last_success` Unix seconds, 0: never; `ejected`: by this proxy, now."""
 
     name: str
@@ -438,7 +440,7 @@ class EndpointStat(Part):
     last_success: float
 
 
-class Stats(Frame, tag="stats"):
+class Stats(Frame, frozen=True, kw_only=True, tag="stats"):
     """Cumulative totals since `started`; each second (`id` 0) and on Scrape. Defaults are sent."""
 
     id: int
@@ -455,7 +457,7 @@ class Stats(Frame, tag="stats"):
     dropped_events: int
 
 
-class Event(Part):
+class Event(Part, frozen=True, kw_only=True):
     """kind: ejected, restored, denied, drained, tls_failure, listener_failed, listener_bound."""
 
     at: float
@@ -466,7 +468,7 @@ class Event(Part):
     detail: str = ""
 
 
-class Events(Frame, tag="events"):
+class Events(Frame, frozen=True, kw_only=True, tag="events"):
     events: tuple[Event, ...]
 
 
@@ -477,8 +479,8 @@ FromProxy = Hello | Applied | Rejected | Config | Stats | Events
 # ---- explain ----------------------------------------------------------------------------------------------------
 
 
-class ExplainRequest(Part):
-    """`source` and `destination` are service names; `source_instance` picks the caller, empty: the service alone."""
+class ExplainRequest(Part, frozen=True, kw_only=True):
+    """`source` and `destination` are service names; header names lower case."""
 
     source: str
     destination: str
@@ -487,21 +489,21 @@ class ExplainRequest(Part):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class ExplainInput(Part):
+class ExplainInput(Part, frozen=True, kw_only=True):
     """stdin of `meshd-proxy explain`."""
 
     resources: tuple[AnyResource, ...]
     request: ExplainRequest
 
 
-class Decision(Part):
+class Decision(Part, frozen=True, kw_only=True):
     stage: str
     verdict: str
     origin: str = ""
     detail: str = ""
 
 
-class Explanation(Part):
+class Explanation(Part, frozen=True, kw_only=True):
     """stdout of `meshd-proxy explain`. verdict: allow, deny, no_route, unavailable, fault."""
 
     verdict: str

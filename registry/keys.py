@@ -22,14 +22,18 @@ STORE_ID = PREFIX + "store-id"
 KEY = re.compile(r"[A-Za-z0-9._/-]{1,512}\Z")
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 DOTS = re.compile(r"\.{1,2}\Z")
+PATTERN_VERSION = re.compile(r"\*(?=/[0-9]*\Z)")  # the star of `history/<kind>/web-*/<doc_version>`
 
 
 def valid_key(key: str) -> bool:
     """The alphabet that stays writable on every store, without empty, `.` or `..` segments (CVE-2025-11392).
 
-    `*` may only be a document's whole name (`policy/<kind>/*`).
+    `*` may only end a document's name (`policy/<kind>/*`, `policy/<kind>/web-*`, and in `history/`).
     """
-    key = key.removesuffix("/*") if key.startswith(POLICY) else key
+    if key.startswith(POLICY):
+        key = key.removesuffix("*")
+    elif key.startswith(HISTORY):
+        key = PATTERN_VERSION.sub("x", key)
     if KEY.match(key) is None:
         return False
     segments = key.removesuffix("/").split("/")
@@ -41,8 +45,25 @@ def valid_name(name: str) -> bool:
     return NAME.match(name) is not None and DOTS.match(name) is None
 
 
+def valid_document_name(name: str) -> bool:
+    """A document is about one service, about all that begin so (`web-*`), or about all (`*`)."""
+    return name == "*" or valid_name(name.removesuffix("*"))
+
+
 def instance(service: str, node: str, instance_id: str) -> str:
     return f"{SERVICES}{service}/{node}/{instance_id}"
+
+
+def parse_instance(key: str) -> tuple[str, str, str] | None:
+    """(service, node, id) of an instance's key, or None when the key is no instance's."""
+    parts = key[len(SERVICES) :].split("/") if key.startswith(SERVICES) else []
+    return (parts[0], parts[1], parts[2]) if len(parts) == 3 and all(map(valid_name, parts)) else None
+
+
+def parse_name(prefix: str, key: str) -> str | None:
+    """The one name behind a prefix (`leases/<node>`, `nodes/<node>`, `revocations/<id>`), or None."""
+    name = key.removeprefix(prefix)
+    return name if key.startswith(prefix) and valid_name(name) else None
 
 
 def lease(node: str) -> str:
@@ -69,7 +90,7 @@ def parse_policy(key: str) -> tuple[str, str] | None:
     if not key.startswith(POLICY):
         return None
     kind, _, name = key[len(POLICY) :].partition("/")
-    return (kind, name) if kind and (name == "*" or valid_name(name)) else None
+    return (kind, name) if kind and valid_document_name(name) else None
 
 
 def history(kind: str, name: str, doc_version: int) -> str:

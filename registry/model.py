@@ -12,11 +12,13 @@ Health = Literal["passing", "warning", "critical"]
 EndpointState = Literal["passing", "warning", "critical", "suspect", "draining"]
 
 
-class Struct(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", omit_defaults=True, forbid_unknown_fields=True):
+class Struct(
+    msgspec.Struct, frozen=True, kw_only=True, rename="pascal", omit_defaults=True, forbid_unknown_fields=True
+):
     """Base of stored values: frozen, CamelCase on the wire, defaults left out, unknown fields refused."""
 
 
-class Upstream(Struct):
+class Upstream(Struct, frozen=True, kw_only=True):
     """A dependency that an instance declares: a loopback port of the caller's host that leads to `service`."""
 
     service: str
@@ -24,7 +26,7 @@ class Upstream(Struct):
     local_bind_address: str = ""  # empty: the host's `Loopback`
 
 
-class Mesh(Struct):
+class Mesh(Struct, frozen=True, kw_only=True):
     """meshd's part of a registration. `protocol` tcp|http; None: what service-defaults say, else tcp."""
 
     protocol: str | None = None
@@ -33,14 +35,14 @@ class Mesh(Struct):
     uids: tuple[int, ...] = ()
 
 
-class Weights(Struct):
+class Weights(Struct, frozen=True, kw_only=True):
     """Consul's weights: share of traffic while passing and while warning."""
 
     passing: int = 1
     warning: int = 1
 
 
-class Check(Struct):
+class Check(Struct, frozen=True, kw_only=True):
     """A health check definition. Exactly one of http, tcp, ttl (seconds) is set. Times in seconds."""
 
     check_id: str
@@ -60,7 +62,7 @@ class Check(Struct):
     notes: str = ""
 
 
-class CheckResult(Struct):
+class CheckResult(Struct, frozen=True, kw_only=True):
     """What a check last said; `output` cut at 4 KB; stored in the instance only when the status changes."""
 
     check_id: str
@@ -68,7 +70,7 @@ class CheckResult(Struct):
     output: str = ""
 
 
-class Address(Struct):
+class Address(Struct, frozen=True, kw_only=True):
     """Where something listens."""
 
     address: str
@@ -86,7 +88,7 @@ class InstanceKey(msgspec.Struct, frozen=True, order=True):
         return f"{self.service}/{self.node}/{self.id}"
 
 
-class Instance(Struct):
+class Instance(Struct, frozen=True, kw_only=True):
     """One registered instance. `inbound` is the mTLS port of its host; None: not meshed (plaintext only).
 
     `state` withdrawn: on its way out on purpose, deleted 30 s later; maintenance: out of traffic until switched back.
@@ -114,7 +116,7 @@ class Instance(Struct):
         return InstanceKey(self.service, self.node, self.id)
 
 
-class Node(Struct):
+class Node(Struct, frozen=True, kw_only=True):
     """A joined host (`nodes/<node>`)."""
 
     name: str

@@ -3,13 +3,15 @@
 One contract suite (`tests/contract`) proves every backend. What a backend promises:
 
 * `version` of an entry is the store index of its last write; indexes only grow over the store's life.
-* Every write is atomic and either idempotent or guarded by `expect`.
+* Every write is atomic and either idempotent or guarded by `expect`. A put that changes nothing is no write: nobody
+  wakes, and the answer is the version that the key already has (as Consul does).
+* A key keeps its lease over puts without one; a put with another lease moves the key to that lease.
 * A watch is ordered (by index), unique (an index is delivered once), reliable or loudly resynchronised (`Resync`
   replaces everything known under the prefix), resumable (`after`), and honest about silence (`Lost`, `Alive`).
 """
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -73,6 +75,16 @@ class Lost(msgspec.Struct, frozen=True):
 WatchEvent = Batch | Resync | Alive | Lost
 
 
+class Watch(Protocol):
+    """A running watch: an async generator is one. Use it with `contextlib.aclosing`."""
+
+    def __aiter__(self) -> AsyncIterator[WatchEvent]: ...
+
+    def __anext__(self) -> Awaitable[WatchEvent]: ...
+
+    def aclose(self) -> Awaitable[None]: ...
+
+
 class Store(Protocol):
     """Shapes: keys are `[A-Za-z0-9._/-]`, prefixes end in `/` (or are empty), values are bytes up to `max_value`.
 
@@ -88,7 +100,10 @@ class Store(Protocol):
     async def put(
         self, key: str, value: bytes, *, expect: int | None = None, lease: str | None = None, flags: int = 0
     ) -> int:
-        """Write one key and return the store index of the write. `expect=0` creates only. Raises Conflict."""
+        """Write one key and return its version, the store index of the write. `expect=0` creates only.
+
+        Raises Conflict, NotFound (the lease has expired), TooLarge, Denied (not a key).
+        """
         ...
 
     async def delete(self, key: str, *, expect: int | None = None) -> int:
@@ -109,7 +124,7 @@ class Store(Protocol):
 
     async def revoke(self, lease: str) -> None: ...
 
-    def watch(self, prefix: str, *, after: int | None = None) -> AsyncIterator[WatchEvent]:
+    def watch(self, prefix: str, *, after: int | None = None) -> Watch:
         """Follow a prefix for ever. Without `after` the first event is a Resync; with it, all that came after.
 
         Never raises Unavailable (it yields Lost and keeps trying with full jitter); raises Denied.
@@ -118,3 +133,48 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+Behavior = Literal["delete", "release"]
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """A lease as its store knows it. `ttl` in seconds, 0: it never expires; `created` is a store index.
+
+    `behavior` says what its end does to its keys: delete them (ours) or only let them go (Consul's default).
+    """
+
+    id: str
+    name: str
+    ttl: float
+    behavior: Behavior
+    created: int
+
+
+@runtime_checkable
+class Indexed(Protocol):
+    """A store that knows the index of a prefix exactly: `registry.blocking` asks it instead of watching."""
+
+    async def index(self, prefix: str, *, exact: bool = False) -> int:
+        """The highest version at or below `prefix`, deletions included; only grows. `exact`: of that one key."""
+        ...
+
+    async def wait_index(self, prefix: str, after: int, *, exact: bool = False) -> int:
+        """The first index of the prefix that is not `after` (also a lower one: then `after` is of another store)."""
+        ...
+
+
+class SessionStore(Store, Indexed, Protocol):
+    """What `registry.api` serves: a store whose leases can be seen, and held as locks (Consul's sessions)."""
+
+    async def grant(self, ttl: float, *, name: str = "", behavior: Behavior = "delete") -> str: ...
+
+    async def leases(self) -> tuple[Lease, ...]: ...
+
+    async def acquire(self, key: str, value: bytes, lease: str, *, flags: int = 0) -> bool:
+        """Write and hold the key unless another lease holds it (False). Raises NotFound for the lease."""
+        ...
+
+    async def release(self, key: str, value: bytes, lease: str, *, flags: int = 0) -> bool:
+        """Write and let go of the key if this lease holds it (else False)."""
+        ...

@@ -1,0 +1,1 @@
+"""The contract of `registry.store`, proven on every backend: see `backends` for how to add one."""

@@ -190,6 +190,7 @@ async fn spoil<'t>(
     }
     let injected =
         fault::decide(&service.routes.faults, Some(from.caller), view, w.clock.unix_ms(), || w.random.next());
+    injected.origins().for_each(|origin| w.metrics.rule(origin, 1));
     if let Some((ms, origin)) = injected.delay_ms {
         notes.flags = notes.flags.with(Flag::FaultDelay);
         notes.origin = origin;
@@ -215,6 +216,10 @@ async fn spoil<'t>(
 }
 
 /// Tries until there is a response that is sent on, or none to be had.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is borrowed apart: a struct of them would tie their lives together"
+)]
 #[inline]
 async fn carry<'t>(
     w: &Rc<Worker>,

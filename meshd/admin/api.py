@@ -1,0 +1,241 @@
+"""`/v1/mesh/*`, mounted into the Consul-compatible application of 15500 and `api.sock`. Shapes: `admin.shapes`.
+
+Who may call what follows the same rights as the keys behind it: reading documents is reading their keys, applying is
+writing them, tokens and revocations are writing the authority's and the operators' keys.
+"""
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+from aiohttp import web
+
+from meshd.admin import apply, explain, service_view, views
+from meshd.admin.shapes import TokenAnswer, TokenRequest
+from meshd.agent import Agent
+from meshd.control.status import HostStatus
+from meshd.dataplane.frames import Broken
+from policies.compiled import ExplainRequest, Stats
+from registry import keys
+from registry.api import access, answers
+from registry.api.access import Action
+from registry.api.answers import JSON, Problem
+from registry.api.blocking import Waits
+from registry.api.context import CALLER, Context, Deps
+from registry.ca import bundle, rotation
+from registry.ca.entitlement import Entitlement
+from registry.errors import RegistryError
+
+T = TypeVar("T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+ANY_TOKEN = keys.CA_TOKENS_USED + "any"  # making tokens is writing the authority's part of the store
+
+# method, path, action, target (a key; {kind} and {name} are filled in); POST apply decides on each document's key
+ROUTES = (
+    ("GET", "/v1/mesh/status", Action.STATUS, ""),
+    ("GET", "/v1/mesh/services", Action.CATALOG, ""),
+    ("GET", "/v1/mesh/services/{name}", Action.CATALOG, ""),
+    ("POST", "/v1/mesh/apply", Action.STATUS, ""),
+    ("GET", "/v1/mesh/documents", Action.KV_READ, keys.POLICY),
+    ("GET", "/v1/mesh/documents/{kind}/{name}", Action.KV_READ, keys.POLICY),
+    ("DELETE", "/v1/mesh/documents/{kind}/{name}", Action.KV_WRITE, keys.POLICY),
+    ("POST", "/v1/mesh/explain", Action.CATALOG, ""),
+    ("GET", "/v1/mesh/certs", Action.STATUS, ""),
+    ("GET", "/v1/mesh/proxy/config", Action.AGENT_READ, ""),
+    ("GET", "/v1/mesh/proxy/stats", Action.AGENT_READ, ""),
+    ("GET", "/v1/mesh/roots", Action.STATUS, ""),
+    ("POST", "/v1/mesh/tokens", Action.KV_WRITE, ANY_TOKEN),
+    ("POST", "/v1/mesh/revocations", Action.KV_WRITE, keys.REVOCATIONS),
+)
+
+
+def mount(app: web.Application, deps: Deps, agent: Agent) -> None:
+    """Add the routes to an application of `registry.api.app.build_app`, whose middleware maps errors."""
+    desk = Desk(Context(deps, Waits(random.random), peer=False), agent)
+    for method, path, action, target in ROUTES:
+        app.router.add_route(method, path, desk.guarded(desk.handler(method, path), action, target))
+
+
+class Desk:
+    """The handlers."""
+
+    def __init__(self, context: Context, agent: Agent) -> None:
+        self._context = context
+        self._agent = agent
+
+    def handler(self, method: str, path: str) -> Handler:
+        """The handler of a row of `ROUTES`."""
+        name = path.removeprefix("/v1/mesh/").replace("/{name}", "/one").replace("{kind}/", "").replace("/", "_")
+        found: Handler = getattr(self, f"{method.lower()}_{name}")
+        return found
+
+    def guarded(self, handler: Handler, action: Action, target: str) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            request[CALLER] = caller = self._context.caller(request, action)
+            decision = access.decide(self._context.deps.access, caller, action, target)
+            if isinstance(decision, access.Refuse):
+                raise answers.refused(decision)
+            try:
+                return await handler(request)
+            except Broken as error:
+                raise Problem(503, f"the proxy does not answer: {error}") from error
+
+        return answer
+
+    # ---- reads ------------------------------------------------------------------------------------------------------
+
+    async def get_status(self, request: web.Request) -> web.StreamResponse:
+        return answers.json(request, views.status(self._agent, await self._reports()))
+
+    async def get_services(self, request: web.Request) -> web.StreamResponse:
+        return answers.json(request, views.services(self._agent, await self._stats()))
+
+    async def get_services_one(self, request: web.Request) -> web.StreamResponse:
+        agent, name = self._agent, request.match_info["name"]
+        known = agent.fold.endpoints(name, agent.around.clock())
+        named = any(document[1] == name for document in agent.documents.good)
+        if not known and not named:
+            raise Problem(404, f"no service {name[:80]!r} is known", hint="`meshctl services` lists them")
+        resources = explain.collect(agent, name)
+        stats = await self._stats()
+        seen, parts = views.ejected(stats), service_view.subsets(resources)
+        rows = tuple(
+            views.endpoint_row(one, parts.get(str(one.instance.key), ()), seen.get(str(one.instance.key)))
+            for one in known
+        )
+        hits = {one.name: one.count for one in stats.rules} if stats else {}
+        return answers.json(request, service_view.build(name, resources, rows, hits))
+
+    async def get_certs(self, request: web.Request) -> web.StreamResponse:
+        return answers.json(request, views.certificates(self._agent))
+
+    async def get_roots(self, request: web.Request) -> web.StreamResponse:
+        roots = [root for pem in self._agent.identities.roots for root in bundle.read_pem(pem.encode())]
+        rows = [
+            {
+                "hash": bundle.root_hash(root),
+                "subject": root.subject.rfc4514_string(),
+                "not_after": rotation.stamp(root.not_valid_after_utc.timestamp()),
+            }
+            for root in roots
+        ]
+        return answers.json(request, {"trust_domain": self._agent.identities.trust_domain, "roots": rows})
+
+    async def get_proxy_config(self, request: web.Request) -> web.StreamResponse:
+        config = await self._agent.dataplane.dump()
+        if config is None:
+            raise Problem(503, "no proxy is attached", hint="the log of meshd says why")
+        return answers.json(request, config)
+
+    async def get_proxy_stats(self, request: web.Request) -> web.StreamResponse:
+        stats = await self._stats()
+        if stats is None:
+            raise Problem(503, "no proxy is attached", hint="the log of meshd says why")
+        return answers.json(request, stats)
+
+    async def _stats(self) -> Stats | None:
+        return await self._agent.dataplane.scrape()
+
+    async def _reports(self) -> dict[str, HostStatus]:
+        try:
+            listing = await self._agent.store.list(keys.STATUS)
+        except RegistryError:
+            return {}  # the rest of the status is what matters while the registry is away
+        return views.read_reports({entry.key: entry.value for entry in listing.entries})
+
+    async def post_explain(self, request: web.Request) -> web.StreamResponse:
+        question = await self._body(request, ExplainRequest)
+        for field in ("source", "destination"):
+            if not keys.valid_name(getattr(question, field)):
+                raise Problem(400, f"{field} is no service name", field)
+        return answers.json(request, await explain.explain(self._agent, question))
+
+    # ---- documents --------------------------------------------------------------------------------------------------
+
+    async def get_documents(self, request: web.Request) -> web.StreamResponse:
+        return answers.json(request, views.documents(self._agent))
+
+    async def get_documents_one(self, request: web.Request) -> web.StreamResponse:
+        key = self._document_key(request)
+        entry = await self._agent.store.get(key)
+        if entry is None:
+            raise Problem(404, f"{key.removeprefix(keys.PREFIX)} does not exist", hint="`meshctl get` lists documents")
+        headers = {"X-Meshd-Version": str(entry.version)}
+        return web.Response(body=entry.value, content_type="text/plain", charset="utf-8", headers=headers)
+
+    async def delete_documents_one(self, request: web.Request) -> web.StreamResponse:
+        key = self._document_key(request)
+        store = self._context.store(request)
+        entry = await store.get(key)
+        if entry is None:
+            raise Problem(404, f"{key.removeprefix(keys.PREFIX)} does not exist", hint="`meshctl get` lists documents")
+        index = await store.delete(key, expect=entry.version)
+        return answers.json(request, {"index": index})
+
+    async def post_apply(self, request: web.Request) -> web.StreamResponse:
+        try:
+            planned = apply.plan(await request.read())
+        except apply.Refused as refused:
+            return refused.response()
+        agent = self._agent
+        found = apply.warnings(agent, planned)
+        if request.query.get("dry_run"):
+            return answers.json(request, apply.result(agent, apply.dry(planned), found))
+        caller = request[CALLER]
+        for one in planned.texts:
+            key = keys.policy(one.kind, one.name)
+            decision = access.decide(self._context.deps.access, caller, Action.KV_WRITE, key)
+            if isinstance(decision, access.Refuse):
+                raise answers.refused(decision)
+        who = access.describe(caller)
+        applied = await apply.write(self._context.store(request), planned, who, agent.around.now())
+        return answers.json(request, apply.result(agent, applied, found))
+
+    def _document_key(self, request: web.Request) -> str:
+        kind, name = request.match_info["kind"], request.match_info["name"]
+        key = keys.policy(kind, name)
+        if keys.parse_policy(key) != (kind, name):
+            raise Problem(400, "no name of a document", "name", "kind/name, for example service-intentions/api")
+        return key
+
+    # ---- authority --------------------------------------------------------------------------------------------------
+
+    async def post_tokens(self, request: web.Request) -> web.StreamResponse:
+        wanted = await self._body(request, TokenRequest)
+        authority, identities = self._agent.authority, self._agent.identities
+        if authority is None:
+            raise Problem(409, "this host has no authority", hint="ask the host with the role ca")
+        if wanted.kind == "join":
+            token = authority.join_token(wanted.node, Entitlement(services=wanted.services), wanted.ttl)
+        else:
+            token = authority.operator_token(wanted.name, wanted.ttl)
+        root = bundle.read_pem(identities.roots[0].encode())[0]
+        expires = rotation.stamp(self._agent.around.now() + wanted.ttl)
+        answer = TokenAnswer(token=token, expires=expires, root_hash=bundle.root_hash(root))
+        self._agent.log.info("token made", kind=wanted.kind, host=wanted.node, services=wanted.services,
+                             name=wanted.name, by=access.describe(request[CALLER]), expires=expires)  # fmt: skip
+        return answers.json(request, answer)
+
+    async def post_revocations(self, request: web.Request) -> web.StreamResponse:
+        body = await self._body(request, dict[str, str])
+        what = {name.title(): value for name, value in body.items() if name in ("identity", "serial", "reason")}
+        what["From"] = rotation.stamp(time.time())
+        if ("Identity" in what) == ("Serial" in what):
+            raise Problem(400, "exactly one of identity and serial is wanted", "identity")
+        if "Serial" in what:
+            del what["From"]
+        name = f"{int(self._agent.around.now() * 1000):x}"
+        value = msgspec.json.encode(what)
+        index = await self._context.store(request).put(keys.REVOCATIONS + name, value, expect=0)
+        return answers.json(request, {"index": index})
+
+    async def _body(self, request: web.Request, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(await request.read(), type=kind)
+        except msgspec.DecodeError as error:
+            raise Problem(400, str(error), hint="a JSON object; see the shapes of the mesh API") from error
+
+
+__all__ = ["JSON", "ROUTES", "Desk", "mount"]

@@ -1,0 +1,211 @@
+"""The answers of `/v1/mesh/*`: the contract between the admin routes and `meshctl` (both sides import it).
+
+Routes (on 15500 and api.sock, mounted into the Consul-compatible app):
+
+    GET    /v1/mesh/status                              Status
+    GET    /v1/mesh/services                            list[ServiceRow]
+    GET    /v1/mesh/services/{name}                     ServiceView (404 unknown)
+    POST   /v1/mesh/apply                               body: YAML or JSON, one or several documents; ?dry_run=1
+                                                        -> ApplyResult (400 with problems: nothing was written)
+    GET    /v1/mesh/documents                           list[DocumentRow]
+    GET    /v1/mesh/documents/{kind}/{name}             raw text of the stored document, header X-Meshd-Version
+    DELETE /v1/mesh/documents/{kind}/{name}             {"index": int}
+    POST   /v1/mesh/explain                             body policies.compiled.ExplainRequest -> Explanation
+    GET    /v1/mesh/certs                               list[CertRow]
+    GET    /v1/mesh/proxy/config                        policies.compiled.Config (from the proxy's own Dump)
+    GET    /v1/mesh/proxy/stats                         policies.compiled.Stats (from a Scrape)
+    GET    /v1/mesh/roots                               {"trust_domain", "roots": [{"hash", "subject", "not_after"}]}
+    POST   /v1/mesh/tokens                              body TokenRequest -> TokenAnswer (ca role only, else 409)
+    POST   /v1/mesh/revocations                         body {"identity"|"serial", "reason"} -> {"index": int}
+
+Errors everywhere: {"error", "field", "hint"} with the HTTP status of `registry.api`.
+"""
+
+from typing import Literal
+
+import msgspec
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """Base: plain snake_case JSON."""
+
+
+class ProblemRow(Shape, frozen=True, kw_only=True):
+    """One problem of one document, as operators read it. `document` is `<kind>/<name>`."""
+
+    document: str
+    reason: str
+    path: str = ""
+    line: int | None = None
+    hint: str = ""
+    refused: bool = True  # False: a warning; the document is in force
+
+
+class NodeRow(Shape, frozen=True, kw_only=True):
+    """A joined host. `in_force`/`rejected`: what its proxy status says; `alive`: its lease exists."""
+
+    name: str
+    address: str
+    alive: bool
+    version: str
+    roles: tuple[str, ...] = ()
+    update: int = 0
+    rejected: tuple[str, ...] = ()
+
+
+class ProxyState(Shape, frozen=True, kw_only=True):
+    """The local proxy as meshd sees it."""
+
+    connected: bool
+    pid: int = 0
+    generation: int = 0
+    version: str = ""
+    update: int = 0
+    reattached: bool = False
+
+
+class RegistryState(Shape, frozen=True, kw_only=True):
+    """`last_event_age` seconds since the registry last gave a sign of life; `reachable` false while it is lost."""
+
+    kind: str
+    reachable: bool
+    last_event_age: float
+    index: int
+
+
+class Status(Shape, frozen=True, kw_only=True):
+    """`meshctl status`."""
+
+    node: str
+    version: str
+    ready: bool
+    not_ready: tuple[str, ...]
+    trust_domain: str
+    registry: RegistryState
+    proxy: ProxyState
+    nodes: tuple[NodeRow, ...]
+    services: int
+    endpoints: int
+    documents: int
+    problems: tuple[ProblemRow, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class ServiceRow(Shape, frozen=True, kw_only=True):
+    """One line of `meshctl services`."""
+
+    name: str
+    protocol: str
+    passing: int
+    warning: int
+    critical: int
+    suspect: int
+    draining: int
+    ejected: int
+
+
+class EndpointRow(Shape, frozen=True, kw_only=True):
+    """An instance as this host sees it."""
+
+    name: str
+    node: str
+    address: str
+    inbound: str
+    state: Literal["passing", "warning", "critical", "suspect", "draining"]
+    ejected: bool
+    subsets: tuple[str, ...]
+    tags: tuple[str, ...]
+    ewma_ms: float
+    output: str  # of its failing checks
+
+
+class Setting(Shape, frozen=True, kw_only=True):
+    """One effective value and who set it (`default#...` or `kind/name#path@doc_version`)."""
+
+    name: str
+    value: str
+    origin: str
+
+
+class RuleRow(Shape, frozen=True, kw_only=True):
+    """One rule of the service's routes, in order, with hits of the local proxy."""
+
+    match: str
+    action: str
+    origin: str
+    hits: int
+
+
+class IntentionRow(Shape, frozen=True, kw_only=True):
+    """One source of the service's intentions, in order of precedence."""
+
+    source: str
+    action: str
+    origin: str
+
+
+class ServiceView(Shape, frozen=True, kw_only=True):
+    """`meshctl service NAME`."""
+
+    name: str
+    protocol: str
+    endpoints: tuple[EndpointRow, ...]
+    settings: tuple[Setting, ...]
+    routes: tuple[RuleRow, ...]
+    faults: tuple[RuleRow, ...]
+    intentions: tuple[IntentionRow, ...]
+
+
+class DocumentRow(Shape, frozen=True, kw_only=True):
+    """`state`: in-force, rejected (last good kept), held."""
+
+    kind: str
+    name: str
+    version: int
+    digest: str
+    state: str
+
+
+class Applied(Shape, frozen=True, kw_only=True):
+    """One document written by apply; `changed` false: the same text was there already."""
+
+    kind: str
+    name: str
+    version: int
+    digest: str
+    changed: bool
+
+
+class ApplyResult(Shape, frozen=True, kw_only=True):
+    """`nodes`: the joined hosts to wait for."""
+
+    applied: tuple[Applied, ...]
+    nodes: tuple[str, ...]
+    warnings: tuple[ProblemRow, ...] = ()
+
+
+class CertRow(Shape, frozen=True, kw_only=True):
+    """A certificate that this host holds. Times RFC 3339."""
+
+    name: str
+    spiffe: str
+    serial: str
+    not_before: str
+    not_after: str
+    renew_at: str
+
+
+class TokenRequest(Shape, frozen=True, kw_only=True):
+    """kind join: `node` and the `services` that it may host; operator: `name`. `ttl` seconds."""
+
+    kind: Literal["join", "operator"]
+    node: str = ""
+    services: tuple[str, ...] = ()
+    name: str = ""
+    ttl: float = 3600.0
+
+
+class TokenAnswer(Shape, frozen=True, kw_only=True):
+    token: str
+    expires: str
+    root_hash: str

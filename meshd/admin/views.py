@@ -1,0 +1,278 @@
+"""What people and tools see of a host: `meshd.admin.shapes` filled from the agent's parts. Reads only."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from meshd.admin.shapes import (
+    CertRow,
+    DocumentRow,
+    EndpointRow,
+    NodeRow,
+    ProblemRow,
+    ProxyState,
+    RegistryState,
+    ServiceRow,
+    Status,
+)
+from meshd.agent import Agent, cpu_seconds
+from meshd.control import status as reports
+from meshd.control.documents import Name
+from meshd.control.status import HostStatus
+from meshd.telemetry.metrics import Facts
+from policies.compiled import EndpointStat, Stats
+from policies.compiled import Service as ServiceResource
+from policies.schema.service_intentions import ServiceIntentions
+from registry import keys
+from registry.ca import rotation
+from registry.model import Endpoint, Instance
+
+T = TypeVar("T")
+LEADING = frozenset(("service-router", "service-splitter", "service-resolver"))  # kinds that may send calls elsewhere
+
+
+def status(agent: Agent, others: Mapping[str, HostStatus]) -> Status:
+    """`/v1/mesh/status`. `others`: the status keys of all hosts, as far as they could be read."""
+    fold, now = agent.fold, agent.around.clock()
+    endpoints = sum(len(fold.endpoints(service, now)) for service in fold.services)
+    reasons = agent.not_ready()
+    return Status(
+        node=agent.host.node,
+        version=agent.version,
+        ready=not reasons,
+        not_ready=reasons,
+        trust_domain=agent.identities.trust_domain,
+        registry=registry(agent),
+        proxy=proxy(agent),
+        nodes=nodes(agent, others),
+        services=len(fold.services),
+        endpoints=endpoints,
+        documents=len(fold.documents),
+        problems=problems(agent),
+        warnings=warnings(agent),
+    )
+
+
+def registry(agent: Agent) -> RegistryState:
+    heard = max(agent.fold.last_event.values(), default=None)
+    return RegistryState(
+        kind=agent.host.registry.kind,
+        reachable=heard is not None and not agent.fold.unreachable,
+        last_event_age=round(agent.around.clock() - heard, 3) if heard is not None else -1.0,
+        index=agent.sync.index,
+    )
+
+
+def proxy(agent: Agent) -> ProxyState:
+    link = agent.dataplane.link
+    if link is None:
+        return ProxyState(connected=False)
+    return ProxyState(
+        connected=True,
+        pid=link.pid,
+        generation=link.hello.generation,
+        version=link.hello.version,
+        update=agent.dataplane.update,
+        reattached=agent.supervisor.reattached,
+    )
+
+
+def nodes(agent: Agent, others: Mapping[str, HostStatus]) -> tuple[NodeRow, ...]:
+    rows = []
+    for name, node in sorted(agent.fold.nodes.items()):
+        seen = others.get(name)
+        rows.append(
+            NodeRow(
+                name=name,
+                address=node.address,
+                alive=name in agent.fold.leases,
+                version=node.version,
+                roles=node.roles,
+                update=seen.update if seen else 0,
+                rejected=tuple(sorted(seen.rejected)) if seen else (),
+            )
+        )
+    return tuple(rows)
+
+
+def problems(agent: Agent) -> tuple[ProblemRow, ...]:
+    """Refused documents and keys, then what is odd but in force."""
+    rows = [
+        ProblemRow(document="/".join(name), reason=instead(name, agent.documents.unreadable) + placed(name, reason))
+        for name, rejection in sorted(agent.documents.rejected.items())
+        for reason in rejection.problems
+    ]
+    rows += [ProblemRow(document=key.removeprefix(keys.PREFIX), reason=why) for key, why in agent.fold.problems.items()]
+    rows += [
+        ProblemRow(document=name, reason=f"{one.path}: {one.reason}" if one.path else one.reason)
+        for name, one in sorted(agent.dataplane.refused.items())
+    ]
+    for one in agent.sync.problems:
+        rows.append(
+            ProblemRow(
+                document=f"{one.kind}/{one.name}",
+                reason=one.reason,
+                path=one.path,
+                line=one.line or None,
+                hint=one.hint,
+                refused=False,
+            )
+        )
+    return tuple(rows)
+
+
+def instead(name: Name, unreadable: frozenset[Name]) -> str:
+    """What is in force while a document is refused."""
+    if name not in unreadable:
+        return "last good version kept: "
+    denies = name[0] == ServiceIntentions.kind
+    return "no version was ever good: " + ("everything is denied: " if denies else "its kind is at the default: ")
+
+
+def placed(name: Name, reason: str) -> str:
+    """A problem's text with its place (`1:12`, line and column) but without the document's name again."""
+    text = reason.removeprefix("/".join(name)).removeprefix(":")
+    return f"line {text}" if text[:1].isdigit() else text.strip()
+
+
+def warnings(agent: Agent) -> tuple[str, ...]:
+    found = list(agent.identities.missing())
+    if agent.host.development:
+        found.append("development: whoever reaches the local API administers it")
+    found += [f"{caller} calls {service}, of which no instance is known" for caller, service in nowhere(agent)]
+    if agent.registrar.problem:
+        found.append(f"the registry does not take our instances: {agent.registrar.problem}")
+    if agent.lease.problem:
+        found.append(f"the host's lease cannot be kept: {agent.lease.problem}")
+    found += [f"{prefix}: {why}" for prefix, why in sorted(agent.fold.held.items())]
+    found += [f"the registry is not reached: {why}" for _, why in sorted(agent.fold.unreachable.items())[:1]]
+    found += [f"{event.kind}: {event.detail}" for event in agent.events if event.kind == "listener_failed"][-4:]
+    return tuple(found)
+
+
+def nowhere(agent: Agent) -> Iterable[tuple[str, str]]:
+    """Declared upstreams without any instance, and which no document leads elsewhere."""
+    led = {name for kind, name in agent.documents.good if kind in LEADING}
+    for one in agent.registrar.local:
+        for upstream in one.mesh.upstreams:
+            if upstream.service not in agent.fold.services and upstream.service not in led:
+                yield str(one.key), upstream.service
+
+
+# ---- services -----------------------------------------------------------------------------------------------------
+
+
+def ejected(stats: Stats | None) -> Mapping[str, EndpointStat]:
+    return {one.name: one for one in stats.endpoints} if stats is not None else {}
+
+
+def services(agent: Agent, stats: Stats | None) -> list[ServiceRow]:
+    fold, now = agent.fold, agent.around.clock()
+    seen = ejected(stats)
+    rows = []
+    for name in sorted(fold.services):
+        endpoints = fold.endpoints(name, now)
+        counts = Counter(endpoint.state for endpoint in endpoints)
+        out = sum(1 for one in endpoints if (stat := seen.get(str(one.instance.key))) is not None and stat.ejected)
+        rows.append(
+            ServiceRow(
+                name=name,
+                protocol=protocol(agent, name, (one.instance for one in endpoints)),
+                passing=counts["passing"],
+                warning=counts["warning"],
+                critical=counts["critical"],
+                suspect=counts["suspect"],
+                draining=counts["draining"],
+                ejected=out,
+            )
+        )
+    return rows
+
+
+def protocol(agent: Agent, service: str, instances: Iterable[Instance]) -> str:
+    """As compiled where this host calls the service, else as its instances say, else tcp."""
+    for resource in agent.sync.resources:
+        if isinstance(resource, ServiceResource) and resource.name == service:
+            return resource.protocol
+    return next((one.mesh.protocol for one in instances if one.mesh.protocol), "tcp")
+
+
+def endpoint_row(endpoint: Endpoint, subsets: tuple[str, ...], stat: EndpointStat | None) -> EndpointRow:
+    instance = endpoint.instance
+    inbound = instance.inbound
+    return EndpointRow(
+        name=str(instance.key),
+        node=instance.node,
+        address=f"{instance.address}:{instance.port}",
+        inbound=f"{inbound.address}:{inbound.port}" if inbound else "",
+        state=endpoint.state,
+        ejected=stat is not None and stat.ejected,
+        subsets=subsets,
+        tags=instance.tags,
+        ewma_ms=stat.ewma_ms if stat else 0.0,
+        output="; ".join(one.output for one in instance.results if one.status != "passing" and one.output),
+    )
+
+
+# ---- documents and certificates -----------------------------------------------------------------------------------
+
+
+def documents(agent: Agent) -> list[DocumentRow]:
+    rows = []
+    refused = agent.documents.refused()
+    for (kind, name), document in sorted(agent.fold.documents.items()):
+        rows.append(
+            DocumentRow(
+                kind=kind,
+                name=name,
+                version=document.version,
+                digest=reports.digest(document.text),
+                state="rejected" if f"{kind}/{name}" in refused else "in-force",
+            )
+        )
+    return rows
+
+
+def certificates(agent: Agent) -> list[CertRow]:
+    return [
+        CertRow(
+            name=held.name,
+            spiffe=held.svid.identity.uri,
+            serial=held.svid.serial,
+            not_before=rotation.stamp(held.svid.not_before),
+            not_after=rotation.stamp(held.svid.not_after),
+            renew_at=rotation.stamp(held.renew_at),
+        )
+        for held in sorted(agent.identities.certificates.values(), key=lambda held: held.name)
+    ]
+
+
+def facts(agent: Agent, stats: Stats | None) -> Facts:
+    """meshd's own part of `/metrics`."""
+    now = agent.around.clock()
+    seen = ejected(stats)
+    endpoints: Counter[tuple[str, str]] = Counter()
+    for service in agent.fold.services:
+        for one in agent.fold.endpoints(service, now):
+            stat = seen.get(str(one.instance.key))
+            endpoints[service, "ejected" if stat is not None and stat.ejected else one.state] += 1
+    wall = agent.around.now()
+    rejected = len(agent.documents.rejected)
+    return Facts(
+        version=agent.version,
+        node=agent.host.node,
+        endpoints=dict(endpoints),
+        certificates={held.name: held.svid.not_after for held in agent.identities.certificates.values()},
+        last_event={prefix: wall - (now - at) for prefix, at in agent.fold.last_event.items()},
+        reload_ok=agent.dataplane.reload_ok and not rejected,
+        documents_rejected=rejected,
+        proxy_up=agent.dataplane.link is not None,
+        proxy_restarts=agent.supervisor.restarts,
+        process_cpu=cpu_seconds(),
+    )
+
+
+def read_reports(values: Mapping[str, bytes]) -> dict[str, HostStatus]:
+    """Status keys by host; unreadable ones are left out."""
+    found = ((key.removeprefix(keys.STATUS), reports.read(value)) for key, value in values.items())
+    return {name: report for name, report in found if report is not None}

@@ -1,0 +1,320 @@
+"""One host: everything that meshd holds, in the order in which data moves.
+
+What each part is for stands in its own module; what happens when one
+ends unasked is decided here, by `Tasks`: nothing is restarted silently, a crash ends the process and the next meshd
+attaches to the proxy that goes on serving.
+"""
+
+import asyncio
+import contextlib
+import resource
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from meshd import ports
+from meshd.config import Host, source_address
+from meshd.control.authority import upkeep
+from meshd.control.contact import Contact
+from meshd.control.documents import Documents
+from meshd.control.drain import Drainer
+from meshd.control.health import Runner
+from meshd.control.history import Recorder
+from meshd.control.identity import Identities
+from meshd.control.lease import Lease
+from meshd.control.memory import Memory
+from meshd.control.register import Facts, Registrar
+from meshd.control.registrations import File
+from meshd.control.report import Report
+from meshd.control.status import Publisher
+from meshd.control.stored import Stored
+from meshd.control.sync import Parts, Place, Sync
+from meshd.dataplane.client import Dataplane
+from meshd.dataplane.supervise import Supervisor
+from meshd.notify import notify
+from meshd.placed import ConfigError, Fault
+from meshd.tasks import Crashed, Tasks, first
+from meshd.telemetry.log import Log
+from meshd.version import version
+from policies.compiled import Event, Events
+from registry.api import registration
+from registry.api.fields import Refused
+from registry.api.registration import Registration
+from registry.ca.authority import Authority
+from registry.ca.authority import Deps as AuthorityDeps
+from registry.ca.files import Layout
+from registry.catalog import KvCatalog
+from registry.fold import WATCHED, Fold
+from registry.model import Address, CheckResult, Instance, InstanceKey, Node
+from registry.store import SessionStore
+from registry.watch import Watcher
+
+EVENTS_KEPT = 256
+READY_EVERY = 0.05  # seconds
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the process gives: log, environment, Unix time, monotonic time, randomness in [0, 1)."""
+
+    log: Log
+    environ: Mapping[str, str]
+    now: Callable[[], float]
+    clock: Callable[[], float]
+    chance: Callable[[], float]
+    contact: Contact
+
+
+def advertised(host: Host) -> str:
+    """The address that other hosts dial. Raises ConfigError when there is none."""
+    address = host.advertise.address or source_address()
+    if not address and host.development:
+        return host.loopback
+    if not address or (address.startswith("127.") and not host.development):
+        raise ConfigError(
+            Fault("Advertise.Address", "this host has no default route to take it from", "set Advertise: {Address: IP}")
+        )
+    return address
+
+
+def configured(host: Host, own: frozenset[str]) -> tuple[Registration, ...]:
+    """`Services` of the configuration. Raises ConfigError with the field and the hint of the API."""
+    found: list[Registration] = []
+    for number, body in enumerate(host.services):
+        try:
+            found.append(registration.read(body, own, None))
+        except Refused as refused:
+            invalid = refused.invalid
+            where = f"Services[{number}].{invalid.field}" if invalid.field else f"Services[{number}]"
+            raise ConfigError(Fault(where, invalid.error, invalid.hint)) from None
+    return tuple(found)
+
+
+class Agent:
+    """Build it when identity and store are there; `start`, then `wait`, then `stop`."""
+
+    def __init__(self, host: Host, store: SessionStore, addresses: tuple[str, ...], around: Surroundings) -> None:
+        self.host = host
+        self.store = store
+        self.around = around
+        self.log = around.log
+        self.version = version()
+        self.address = advertised(host)
+        self.events: list[Event] = []
+        self.draining = False
+        self.listening = False
+        self.tasks = Tasks("meshd", self.log, chance=around.chance)
+        layout = Layout(host.data)
+        self.identities = Identities(layout, host.node, addresses, self.log, around.now, around.chance)
+        self.catalog = KvCatalog(store, node=host.node, clock=around.clock)
+        self.runner = Runner(self.tasks, self._report, around.chance)
+        self.registrar = Registrar(
+            self._facts(), self.catalog, File(host.data / "registrations.json"), self.runner, self.log, around.clock
+        )
+        self.documents = Documents(host.data / "documents.json")
+        self.dataplane = Dataplane(self.log, self._applied)
+        self.lease = Lease(store, self._node(), float(host.lease_ttl), host.run / "lease", self.log)
+        self.fold = Fold()
+        self.watcher = Watcher(store, WATCHED, pause=around.contact.pause, jitter=around.chance)
+        self.sync = self._sync()
+        self.status = Report(host.node, self.version, self.documents, self.dataplane)
+        self.publisher = Publisher(store, host.node, lambda: self.lease.id, self.status.current, self.log)
+        self.supervisor = Supervisor(
+            host, self.dataplane, self.log, around.environ, chance=around.chance, before_start=self._check_inbound
+        )
+        self.recorder = Recorder(store, self.log, around.now)
+        self.authority = self._authority(layout) if "ca" in host.roles else None
+        self._connect()
+
+    def _authority(self, layout: Layout) -> Authority:
+        """Raises RegistryError when `meshctl ca init` has not been run here."""
+
+        async def lookup(service: str, node: str, instance_id: str) -> Instance | None:
+            return await self.catalog.get(InstanceKey(service, node, instance_id))
+
+        deps = AuthorityDeps(store=self.store, instance_lookup=lookup, now=self.around.now)
+        return Authority(layout, self.host.node, deps)
+
+    # ---- building -------------------------------------------------------------------------------------------------
+
+    @property
+    def inbound(self) -> Address:
+        return Address(address=self.address, port=self.host.advertise_port)
+
+    @property
+    def own_addresses(self) -> frozenset[str]:
+        host = self.host
+        named = {self.address, host.loopback, host.bind.inbound, host.bind.peer}
+        return frozenset(named - {"0.0.0.0", "::"})
+
+    def _facts(self) -> Facts:
+        host = self.host
+        return Facts(
+            node=host.node,
+            address=self.address,
+            loopback=host.loopback,
+            inbound=self.inbound,
+            version=self.version,
+            server="registry" in host.roles,
+            entitled=lambda service: self.identities.entitled(service),
+        )
+
+    def _node(self) -> Node:
+        return Node(
+            name=self.host.node,
+            address=self.address,
+            inbound_port=self.host.advertise_port,
+            roles=tuple(self.host.roles),
+            version=self.version,
+        )
+
+    def _sync(self) -> Sync:
+        host = self.host
+        bind = Address(address=host.bind.inbound, port=host.ports.inbound)
+        place = Place(host.node, bind, host.loopback, host.proxy.access_log)
+        parts = Parts(
+            fold=self.fold,
+            stored=Stored(host.node),
+            watcher=self.watcher,
+            store=self.store,
+            registrar=self.registrar,
+            identities=self.identities,
+            documents=self.documents,
+            dataplane=self.dataplane,
+            lease=self.lease,
+            memory=Memory(host.data / "memory.json"),
+        )
+        return Sync(place, parts, self.log, self.around.clock)
+
+    def _connect(self) -> None:
+        """Who tells whom that something moved."""
+        self.registrar.on_change = self.sync.poke
+        self.identities.on_change = self.sync.poke
+        self.sync.on_compiled = self._compiled
+        self.sync.on_trust = self.sync.poke
+        self.lease.on_lease = self.publisher.changed
+        self.lease.on_contact = self.sync.on_contact = self.around.contact.made
+        self.status.resources = lambda: self.sync.resources
+        self.status.problems = lambda: tuple(map(str, self.sync.problems))
+        self.supervisor.on_events = self._events
+        self.dataplane.on_attach = self.sync.poke
+
+    def _check_inbound(self) -> None:
+        ports.check("Ports.Inbound", self.host.bind.inbound, self.host.ports.inbound)
+
+    # ---- what parts tell each other ---------------------------------------------------------------------------------
+
+    async def _report(self, key: InstanceKey, result: CheckResult) -> None:
+        await self.registrar.report(key, result)
+
+    def _compiled(self, version_number: int) -> None:
+        self.status.compiled(version_number)
+        if "registry" in self.host.roles:
+            self.recorder.accepted(self.documents.accepted())
+
+    def _applied(self, version_number: int) -> None:
+        self.status.applied(version_number)
+        self.publisher.changed()
+
+    def _events(self, events: Events) -> None:
+        for event in events.events:
+            if event.kind != "denied":  # one per request: counted, and in the access log
+                self.log.info("proxy", kind=event.kind, service=event.service, endpoint=event.endpoint,
+                              detail=event.detail)  # fmt: skip
+        self.events = [*self.events, *events.events][-EVENTS_KEPT:]
+
+    # ---- life -----------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """What was kept on disk. Raises ConfigError for `Services` that cannot be registered."""
+        services = configured(self.host, self.own_addresses)
+        problem = self.documents.load()
+        if problem:
+            self.log.error("documents on disk cannot be used", problem=problem)
+        self.sync.load()
+        self.registrar.load(services)
+
+    def start(self) -> None:
+        """Start every long-running part; a crash of one ends the process (see `wait`)."""
+        for name, run in (
+            ("catalog", self.catalog.run),
+            ("watcher", self.watcher.run),
+            ("follow", self.sync.follow),
+            ("sync", self.sync.run),
+            ("keep", self.sync.keep),
+            ("recover", self.sync.recover),
+            ("register", self.registrar.run),
+            ("identity", self.identities.run),
+            ("lease", self.lease.run),
+            ("status", self.publisher.run),
+            ("dataplane", self.dataplane.run),
+            ("proxy", self.supervisor.run),
+        ):
+            self.tasks.start(name, run)
+        if "registry" in self.host.roles:
+            self.tasks.start("history", self.recorder.run)
+        if self.authority is not None:
+            authority = self.authority
+            self.tasks.start("authority", authority.run)
+            self.tasks.start("issuer", lambda: upkeep(Layout(self.host.data), authority, self.log, self.around.now))
+
+    def not_ready(self) -> tuple[str, ...]:
+        """Why this host is not ready; empty: it is."""
+        reasons = []
+        if self.draining:
+            reasons.append("draining")
+        if not self.listening:
+            reasons.append("ports are not bound yet")
+        if not self.identities.node_valid():
+            reasons.append("the host's certificate is not valid")
+        if not self.dataplane.in_force:
+            reasons.append("the proxy has not applied a configuration yet")
+        return tuple(reasons)
+
+    async def ready(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once, when this host is ready for the first time."""
+        while self.not_ready():  # noqa: ASYNC110 - four causes, none of which has an event for its end
+            await asyncio.sleep(READY_EVERY)
+        self.log.info("ready", proxy=self.dataplane.link.pid if self.dataplane.link else 0)
+        tell()
+
+    async def drain(self) -> None:
+        """Leave on purpose: out of the catalogue, wait for what runs, let the proxy finish."""
+        self.draining = True
+        self.log.info("draining")
+        drainer = Drainer(self.host, self.registrar, self.dataplane, self.supervisor, self.around.clock)
+        await drainer.run()
+
+    async def stop(self) -> None:
+        """End everything of this process; a proxy that was not drained goes on."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2.0):
+                if self.draining:
+                    await self.lease.release()
+        await self.tasks.stop()
+        await self.runner.close()
+
+
+async def attend(agent: Agent, side: Tasks, stop: asyncio.Event) -> int:
+    """Wait for a signal (0) or a crash (1); say READY once."""
+    ready = Tasks("ready", agent.log)
+    ready.start("notify", lambda: agent.ready(lambda: notify(agent.around.environ, "READY=1")))
+    try:
+        await first(signalled(stop), agent.tasks.failed(), side.failed())
+    except Crashed as crash:
+        if isinstance(crash.__cause__, ConfigError):
+            raise crash.__cause__ from None
+        agent.log.error("ending", reason=str(crash))
+        return 1
+    finally:
+        await ready.stop()
+    return 0
+
+
+async def signalled(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime

@@ -1,0 +1,311 @@
+"""From the registry to the proxy: events -> fold -> documents -> compile -> difference.
+
+The first event after a pause is applied at once; what follows soon is compiled together, after 20 ms at the latest,
+sooner where compiling is cheap. Until every watch has listed once nothing is compiled: a fresh meshd must not erase a
+good configuration. The one exception is a proxy that holds nothing at all while the registry stays away: it gets what
+is known from disk.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from meshd.control import history
+from meshd.control.documents import Documents, Name
+from meshd.control.identity import Identities
+from meshd.control.lease import Lease
+from meshd.control.memory import Memory
+from meshd.control.register import Registrar
+from meshd.control.stored import Stored
+from meshd.dataplane.client import Dataplane
+from policies.compile import compile_host
+from policies.compiled import AnyResource
+from policies.context import registered
+from policies.problem import Problem
+from policies.view import Compiled, HostView
+from policies.view import Protocol as Spoken
+from registry import keys
+from registry.errors import RegistryError
+from registry.fold import Change, Fold
+from registry.model import Address, Endpoint
+from registry.store import Alive, Batch, Lost, Resync, Store, WatchEvent
+from registry.watch import Watcher
+
+MERGE = 0.02  # seconds: the longest that an event waits for others to be compiled with it
+SHARE = 4.0  # the wait as a multiple of what compiling took last: a burst costs a fifth of a core at most
+PATIENCE = 3.0  # seconds without the registry before an empty proxy is given what the disk knows
+
+
+class Log(Protocol):
+    def info(self, event: str, **fields: object) -> None: ...
+
+    def warning(self, event: str, **fields: object) -> None: ...
+
+    def error(self, event: str, **fields: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the compiler needs to know of this host."""
+
+    node: str
+    inbound: Address
+    loopback: str
+    access_log: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a Sync joins together."""
+
+    fold: Fold
+    stored: Stored
+    watcher: Watcher
+    store: Store
+    registrar: Registrar
+    identities: Identities
+    documents: Documents
+    dataplane: Dataplane
+    lease: Lease
+    memory: Memory
+
+
+class Endpoints(Mapping[str, tuple[Endpoint, ...]]):
+    """Endpoints by service at one moment, folded when asked for: a host needs few of a mesh's services."""
+
+    def __init__(self, fold: Fold, now: float) -> None:
+        self._fold = fold
+        self._now = now
+        self._services = fold.services
+        self._found: dict[str, tuple[Endpoint, ...]] = {}
+
+    def __getitem__(self, service: str) -> tuple[Endpoint, ...]:
+        if service not in self._services:
+            raise KeyError(service)
+        if service not in self._found:
+            self._found[service] = self._fold.endpoints(service, self._now)
+        return self._found[service]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._services))
+
+    def __len__(self) -> int:
+        return len(self._services)
+
+
+class Sync:
+    """Owns the fold and what is compiled from it. `clock` is monotonic; `on_compiled` is told each version."""
+
+    def __init__(self, place: Place, parts: Parts, log: Log, clock: Callable[[], float]) -> None:
+        self._place = place
+        self._parts = parts
+        self._log = log
+        self._clock = clock
+        self._dirty = asyncio.Event()
+        self._save = asyncio.Event()
+        self._look_up: asyncio.Queue[Name] = asyncio.Queue()
+        self._started = clock()
+        self._compiled_at = clock() - MERGE
+        self._merge = MERGE
+        self._meshed: frozenset[str] = frozenset()
+        self._spoken: dict[str, Spoken] = {}
+        self.version = 0
+        self.index = 0
+        self.problems: tuple[Problem, ...] = ()
+        self.resources: tuple[AnyResource, ...] = ()
+        self.on_compiled: Callable[[int], None] = lambda version: None
+        self.on_trust: Callable[[], None] = lambda: None
+        self.on_contact: Callable[[], None] = lambda: None
+
+    def load(self) -> None:
+        """What was known before a restart, until the registry says otherwise."""
+        remembered = self._parts.memory.load()
+        if self._parts.memory.problem:
+            self._log.error("memory lost", problem=self._parts.memory.problem)
+        self._meshed, self._spoken = remembered.meshed, remembered.spoken
+        self._parts.identities.learn({}, remembered.revocations)
+
+    def poke(self) -> None:
+        """Something of this host changed: instances, certificates, or the proxy was attached."""
+        self._dirty.set()
+
+    # ---- events in --------------------------------------------------------------------------------------------------
+
+    async def follow(self) -> None:
+        """Take in the watcher's events, for ever."""
+        while True:
+            prefix, event = await self._parts.watcher.events.get()
+            self._take(prefix, event)
+
+    def _take(self, prefix: str, event: WatchEvent) -> None:
+        parts = self._parts
+        before = bool(parts.fold.unreachable), parts.fold.complete
+        if prefix in parts.fold.unreachable and not isinstance(event, Lost):
+            self.on_contact()
+        change = parts.fold.apply(prefix, event, self._clock())
+        if isinstance(event, Batch | Resync | Alive):
+            self.index = max(self.index, event.index)
+        self._own(prefix, event)
+        self._say(before)
+        if change.documents:
+            self._documents()
+        if change.trust:
+            self._save.set()
+            if parts.identities.learn(parts.fold.roots, self._revocations()):
+                self.on_trust()
+        if change or before != (bool(parts.fold.unreachable), parts.fold.complete):
+            self._dirty.set()
+
+    def _revocations(self) -> Mapping[str, bytes]:
+        """Until they are listed, those remembered: an event about a root must not forget them."""
+        fold = self._parts.fold
+        return fold.revocations if keys.REVOCATIONS in fold.listed else self._parts.memory.remembered.revocations
+
+    def _own(self, prefix: str, event: WatchEvent) -> None:
+        """What the registry holds of this host itself."""
+        parts = self._parts
+        if prefix == keys.SERVICES and parts.stored.apply(event) and parts.stored.instances is not None:
+            parts.registrar.seen(parts.stored.instances)
+            self._dirty.set()
+        listed = prefix == keys.LEASES and isinstance(event, Batch | Resync)
+        if listed and parts.lease.id is not None and self._place.node not in parts.fold.leases:
+            parts.lease.lost()
+
+    def _documents(self) -> None:
+        documents = self._parts.documents
+        for name in sorted(documents.update(self._parts.fold.documents)):
+            refused = documents.rejected.get(name)
+            if refused is not None:
+                self._log.error("document refused; the last good version stays", document="/".join(name),
+                                version=refused.version, problems=refused.problems)  # fmt: skip
+            if name in documents.unreadable:
+                self._look_up.put_nowait(name)
+        self._save.set()
+
+    def _say(self, before: tuple[bool, bool]) -> None:
+        lost, complete = before
+        fold = self._parts.fold
+        if bool(fold.unreachable) != lost:
+            if fold.unreachable:
+                self._log.warning("registry lost; the last state stays", reason=next(iter(fold.unreachable.values())))
+            else:
+                self._log.info("registry answers", index=self.index)
+        if fold.complete and not complete:
+            self._log.info("registry listed", services=len(fold.services), documents=len(fold.documents))
+
+    # ---- compile ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Compile whenever something moved, for ever."""
+        while True:
+            await self._wait()
+            self._dirty.clear()
+            pause = self._compiled_at + self._merge - self._clock()
+            if pause > 0:
+                await asyncio.sleep(pause)
+                self._dirty.clear()
+            self._parts.fold.expire(self._clock())
+            if self._may_compile():
+                self._compile()
+
+    async def _wait(self) -> None:
+        """Until something moved, a suspect's time is over, or an empty proxy has waited long enough."""
+        now = self._clock()
+        deadlines = [self._parts.fold.next_deadline(now)]
+        if not self._parts.fold.complete:
+            deadlines.append(now + PATIENCE / 3)
+        known = [deadline for deadline in deadlines if deadline is not None]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, min(known) - now) if known else None):
+                await self._dirty.wait()
+
+    def _may_compile(self) -> bool:
+        if self._parts.fold.complete:
+            return True
+        link = self._parts.dataplane.link
+        waited = self._clock() - self._started > PATIENCE
+        return waited and bool(self._parts.fold.unreachable) and link is not None and not link.hello.holds
+
+    def _compile(self) -> None:
+        parts = self._parts
+        now = self._compiled_at = self._clock()
+        local = parts.registrar.local
+        registered = parts.stored.instances or {}
+        signable = (one.key for one in local if one.key in registered and registered[one.key].state != "withdrawn")
+        parts.identities.follow((one.key for one in local), signable)
+        compiled = self.compile_for(self._view(now))
+        self.problems = compiled.problems
+        self.resources = (*compiled.resources, *parts.identities.resources(), parts.identities.trust())
+        self.version += 1
+        self.on_compiled(self.version)
+        parts.dataplane.want(self.version, self.resources)
+        self._merge = min(MERGE, SHARE * (self._clock() - now))
+
+    def _view(self, now: float) -> HostView:
+        parts = self._parts
+        self._learn()
+        return HostView(
+            node=self._place.node,
+            trust_domain=parts.identities.trust_domain,
+            inbound=self._place.inbound,
+            loopback=self._place.loopback,
+            local=parts.registrar.local,
+            endpoints=Endpoints(parts.fold, now),
+            documents=parts.documents.good,
+            access_log_path=self._place.access_log,
+            unreadable=parts.documents.unreadable,
+            meshed=self._meshed,
+            spoken=self._spoken,
+        )
+
+    def _learn(self) -> None:
+        """What outlives the instances that said it."""
+        instances = self._parts.fold.instances
+        meshed = self._meshed | {key.service for key, one in instances.items() if one.inbound is not None}
+        spoken = self._spoken | {key.service: registered(one) for key, one in instances.items()}
+        if (meshed, spoken) != (self._meshed, self._spoken):
+            self._meshed, self._spoken = meshed, spoken
+            self._save.set()
+
+    def view(self) -> HostView:
+        """This host's view now, for explanations and for what other hosts would compile."""
+        return self._view(self._clock())
+
+    @staticmethod
+    def compile_for(view: HostView) -> Compiled:
+        return compile_host(view)
+
+    # ---- beside -----------------------------------------------------------------------------------------------------
+
+    async def keep(self) -> None:
+        """Write to disk what a restart needs when it changed, off the event loop."""
+        while True:
+            await self._save.wait()
+            self._save.clear()
+            try:
+                await asyncio.to_thread(self._parts.documents.save)
+                await asyncio.to_thread(self._parts.memory.save, dict(self._revocations()), self._meshed, self._spoken)
+            except RegistryError as error:
+                self._log.error("state cannot be kept on disk", error=str(error))
+            await asyncio.sleep(1.0)
+
+    async def recover(self) -> None:
+        """Look up refused documents without a good version in the history."""
+        while True:
+            kind, name = await self._look_up.get()
+            try:
+                listing = await self._parts.store.list(history.prefix(kind, name))
+            except RegistryError as error:
+                self._log.warning("history cannot be read", document=f"{kind}/{name}", error=str(error))
+                continue
+            if self._parts.documents.from_history((kind, name), listing.entries):
+                self._log.warning("an older version is in force", document=f"{kind}/{name}")
+                self._save.set()
+                self._dirty.set()
+            else:
+                self._log.error("no valid version is known", document=f"{kind}/{name}")
+
+
+__all__ = ["Change", "Endpoints", "Parts", "Place", "Sync"]

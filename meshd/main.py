@@ -1,0 +1,150 @@
+"""`meshd run --config FILE` and `meshd dev`: wiring only.
+
+Exit codes: 0 ended on request, 1 a part crashed, 78 the configuration cannot be used.
+"""
+
+import argparse
+import asyncio
+import gc
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from meshd import dev
+from meshd.agent import Agent, Surroundings, attend, signalled
+from meshd.config import Host, load
+from meshd.control import join
+from meshd.control.authority import recover
+from meshd.control.contact import Contact
+from meshd.dataplane.supervise import binary
+from meshd.notify import notify
+from meshd.placed import ConfigError, Fault
+from meshd.ports import Lock
+from meshd.serve import Bound, Listeners, bind, publish_authority
+from meshd.tasks import Tasks, first
+from meshd.telemetry import log as logs
+from registry.ca import files, names, tls
+from registry.errors import RegistryError
+from registry.store import SessionStore
+
+BAD_CONFIG = 78
+
+
+class Opened(NamedTuple):
+    """A store, where the authority answers, what must run for the store, and the store under a caller's token."""
+
+    store: SessionStore
+    addresses: tuple[str, ...]
+    run: Callable[[], Awaitable[None]] | None = None
+    acting_as: Callable[[str], SessionStore] | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Console entry point."""
+    parser = argparse.ArgumentParser(prog="meshd", description="The control process of one host of the mesh.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run this host of a mesh")
+    run.add_argument("--config", type=Path, metavar="FILE")
+    develop = commands.add_parser("dev", help="a mesh of one host, without configuration, open to every local user")
+    for command in (run, develop):
+        command.add_argument("--set", action="append", default=[], metavar="A.B=C", help="overrides the file")
+    given = parser.parse_args(argv)
+    try:
+        if given.command == "dev":
+            host = dev.prepare(load(None, os.environ, [*dev.settings(), *given.set]), time.time())
+        else:
+            host = load(given.config, os.environ, given.set)
+        sys.exit(asyncio.run(serve(host)))
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"meshd: {fault}", file=sys.stderr)
+        sys.exit(BAD_CONFIG)
+
+
+async def serve(host: Host) -> int:
+    """Run one host until a signal or a crash. Raises ConfigError."""
+    log = logs.install(time.time, node=host.node)
+    around = Surroundings(log, os.environ, time.time, time.monotonic, random.random, Contact())
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if host.proxy.manage:
+        binary(host, os.environ)
+    lock = Lock(host.run)
+    try:
+        bound = bind(host)
+        if "ca" in host.roles and files.Layout(host.data).store_id.exists():
+            await asyncio.to_thread(recover, files.Layout(host.data), host.node, around.now())
+        joining = join.ensure(host, log, around.now, around.chance)
+        await first(signalled(stop), joining)  # a signal ends the wait for an authority
+        return await live(host, around, bound, stop) if not stop.is_set() else 0
+    finally:
+        lock.close()
+
+
+async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Event) -> int:
+    """The part with an identity: store, agent, listeners, and their end."""
+    opened = open_store(host, around.contact)
+    side = Tasks("store", around.log)
+    try:
+        if opened.run is not None:
+            side.start("leases", opened.run)
+        agent = Agent(host, opened.store, opened.addresses, around)
+        agent.load()
+        listeners = Listeners(agent, bound, opened.acting_as)
+        await listeners.start()
+        if "ca" in host.roles:
+            problem = await publish_authority(opened.store, files.Layout(host.data))
+            if problem:
+                around.log.error("wrong store", problem=problem)
+        agent.start()
+        around.log.info("listening", api=f"{host.loopback}:{host.ports.api}", admin=host.ports.admin,
+                        inbound=f"{host.bind.inbound}:{host.ports.inbound}", advertise=agent.address,
+                        identity=names.node_id(agent.identities.trust_domain, host.node),
+                        open_access=host.development)  # fmt: skip
+        gc.freeze()
+        try:
+            code = await attend(agent, side, stop)
+        except ConfigError:
+            await agent.stop()
+            raise
+        notify(around.environ, "STOPPING=1")
+        if code == 0:
+            await agent.drain()
+        await agent.stop()
+        await listeners.stop()
+        return code
+    except RegistryError as error:
+        raise ConfigError(Fault(str(host.data), str(error))) from error
+    finally:
+        await side.stop()
+        await opened.store.close()
+
+
+def open_store(host: Host, contact: Contact) -> Opened:
+    """The backend by `Registry.Kind`. Imported here: a host needs one of them, and pays for one."""
+    kind = host.registry.kind
+    if kind == "sqlite":
+        from registry.backends.sqlite import SqliteStore
+
+        host.data.mkdir(parents=True, exist_ok=True)
+        own = host.loopback if host.bind.peer in ("0.0.0.0", "::") else host.bind.peer
+        embedded = SqliteStore.open(host.data / "registry.sqlite")
+        return Opened(embedded, (f"{own}:{host.ports.peer}",), run=embedded.run)
+    if kind == "mesh":
+        from registry.backends.consul import Backoff, ConsulStore
+
+        layout = files.Layout(host.data)
+        peer = names.peer_name(files.load_trust_domain(layout))
+        addresses = host.registry.all_addresses
+        urls = [address if "://" in address else f"https://{address}" for address in addresses]
+        backoff = Backoff(pause=contact.pause)
+        remote = ConsulStore(urls, ssl=tls.client_context(layout), server_hostname=peer, backoff=backoff)
+        return Opened(remote, addresses, acting_as=remote.acting_as)
+    # Consul and etcd servers open here, each with its own backend.
+    raise ConfigError(Fault("Registry.Kind", f"{kind} is not supported yet", "sqlite, or mesh for another host's"))

@@ -1,0 +1,160 @@
+"""Which instances callers may use now: the registry's word and the hosts' leases, folded. Pure.
+
+An instance is *absent* when its host's lease is gone or when its key vanished without the mark of a withdrawal. That
+is a doubt about the registry or the host, not about the instance: it stays in use as `suspect` (the proxies ask it)
+until nobody has vouched for it for `max_orphan` seconds, or `max_suspect` when a whole wave went (`brake`).
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from registry import brake
+from registry.model import Endpoint, EndpointState, Instance, InstanceKey
+
+MAX_ORPHAN = 15 * 60.0  # seconds
+MAX_SUSPECT = 24 * 3600.0
+
+
+class Roster:
+    """Methods that change something return the services whose endpoints may have moved. Times in seconds."""
+
+    def __init__(self, *, max_orphan: float = MAX_ORPHAN, max_suspect: float = MAX_SUSPECT) -> None:
+        self.instances: dict[InstanceKey, Instance] = {}
+        self.leases: dict[str, bytes] = {}
+        self._max_orphan = max_orphan
+        self._max_suspect = max_suspect
+        self._by_service: dict[str, set[InstanceKey]] = {}
+        self._by_node: dict[str, set[InstanceKey]] = {}
+        self._vanished: dict[InstanceKey, float] = {}  # since when the key is gone
+        self._silent: dict[str, float] = {}  # nodes, since when the lease is gone
+        self._leases_known = False
+        self._expired: set[InstanceKey] = set()  # those whose end was already reported
+
+    # ---- what the registry says ---------------------------------------------------------------------------------
+
+    def put(self, instance: Instance, now: float) -> frozenset[str]:
+        key = instance.key
+        before = self.instances.get(key)
+        back = self._vanished.pop(key, None) is not None
+        self.instances[key] = instance
+        self._by_service.setdefault(key.service, set()).add(key)
+        self._by_node.setdefault(key.node, set()).add(key)
+        if self._leases_known and key.node not in self.leases:
+            self._silent.setdefault(key.node, now)
+        if back:
+            self._expired.discard(key)
+        return frozenset({key.service}) if back or before != instance else frozenset()
+
+    def vanish(self, key: InstanceKey, now: float) -> frozenset[str]:
+        """The key is gone: on purpose if it was marked, by accident otherwise."""
+        known = self.instances.get(key)
+        if known is None or key in self._vanished:
+            return frozenset()
+        if known.state == "withdrawn":
+            self._forget(key)
+        else:
+            self._vanished[key] = now
+        return frozenset({key.service})
+
+    def only(self, present: Collection[InstanceKey], now: float) -> frozenset[str]:
+        """A whole listing: every key that it does not hold has vanished."""
+        missing = self.instances.keys() - set(present)
+        return frozenset[str]().union(*(self.vanish(key, now) for key in missing))
+
+    def lease_put(self, node: str, value: bytes) -> frozenset[str]:
+        self.leases[node] = value
+        if self._silent.pop(node, None) is None:
+            return frozenset()
+        mine = self._by_node.get(node, set())
+        self._expired -= {key for key in mine if key not in self._vanished}
+        return _services(mine)
+
+    def lease_gone(self, node: str, now: float) -> frozenset[str]:
+        if self.leases.pop(node, None) is None or node not in self._by_node:
+            return frozenset()
+        self._silent.setdefault(node, now)
+        return _services(self._by_node[node])
+
+    def only_leases(self, present: Mapping[str, bytes], now: float) -> frozenset[str]:
+        """A whole listing of leases. Before the first one nothing is known, and nobody is called silent."""
+        self._leases_known = True
+        moved = frozenset[str]().union(*(self.lease_put(node, value) for node, value in present.items()))
+        for node in self.leases.keys() - present.keys():
+            moved |= self.lease_gone(node, now)
+        for node in self._by_node.keys() - present.keys() - self._silent.keys():
+            self._silent[node] = now
+            moved |= _services(self._by_node[node])
+        return moved
+
+    # ---- what follows from it -----------------------------------------------------------------------------------
+
+    def endpoints(self, service: str, now: float, *, frozen: bool) -> tuple[Endpoint, ...]:
+        """In the order of their keys. `frozen`: the registry is out of reach, so no doubt grows old."""
+        ends = self._ends(service)
+        return tuple(
+            Endpoint(instance=self.instances[key], state=self._state(key))
+            for key in sorted(self._by_service.get(service, ()))
+            if frozen or ends.get(key, now + 1) > now
+        )
+
+    def services(self) -> frozenset[str]:
+        return frozenset(self._by_service)
+
+    def next_end(self) -> float | None:
+        """When the next absent instance ends that has not been reported; None: there is none."""
+        ends = (end for service in self._absent_services() for end in self._pending(service).values())
+        return min(ends, default=None)
+
+    def expire(self, now: float) -> frozenset[str]:
+        """Report what has ended by now, once, and forget instances whose key is gone."""
+        moved: set[str] = set()
+        for service in self._absent_services():
+            due = [key for key, end in self._pending(service).items() if end <= now]
+            for key in due:
+                moved.add(service)
+                if key in self._vanished:
+                    self._forget(key)
+                else:
+                    self._expired.add(key)
+        return frozenset(moved)
+
+    def _pending(self, service: str) -> dict[InstanceKey, float]:
+        return {key: end for key, end in self._ends(service).items() if key not in self._expired}
+
+    def _ends(self, service: str) -> dict[InstanceKey, float]:
+        """When each absent instance of the service goes out of use."""
+        mine = self._by_service.get(service, set())
+        absent = {key: since for key in mine if (since := self._absent_since(key)) is not None}
+        believed = {key: since for key, since in absent.items() if self.instances[key].state != "withdrawn"}
+        held = brake.braked(len(mine), believed) if len(believed) >= brake.MIN_INSTANCES else frozenset()
+        return {key: since + (self._max_suspect if key in held else self._max_orphan) for key, since in absent.items()}
+
+    def _state(self, key: InstanceKey) -> EndpointState:
+        instance = self.instances[key]
+        if instance.state != "active":
+            return "draining"
+        if instance.health == "critical":
+            return "critical"
+        return instance.health if self._absent_since(key) is None else "suspect"
+
+    def _absent_since(self, key: InstanceKey) -> float | None:
+        doubts = [t for t in (self._vanished.get(key), self._silent.get(key.node)) if t is not None]
+        return min(doubts, default=None)
+
+    def _absent_services(self) -> frozenset[str]:
+        silent = (self._by_node.get(node, set()) for node in self._silent)
+        return _services(self._vanished).union(*map(_services, silent))
+
+    def _forget(self, key: InstanceKey) -> None:
+        del self.instances[key]
+        self._vanished.pop(key, None)
+        self._expired.discard(key)
+        for index, name in ((self._by_service, key.service), (self._by_node, key.node)):
+            index[name].discard(key)
+            if not index[name]:
+                del index[name]
+        if key.node not in self._by_node:
+            self._silent.pop(key.node, None)
+
+
+def _services(instances: Iterable[InstanceKey]) -> frozenset[str]:
+    return frozenset(key.service for key in instances)

@@ -1,0 +1,114 @@
+"""`ConsulStore` under the contract: against the embedded registry over HTTP, and against a real Consul."""
+
+import json
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from registry.api.access import Access
+from registry.api.app import build_app, runner
+from registry.api.context import Deps
+from registry.backends.consul import ConsulStore
+from registry.backends.sqlite import SqliteStore
+from registry.catalog import KvCatalog
+from tests.consul_agent import SharedConsul
+from tests.contract.backends import Backend, Bench
+from tests.fakes.agent import FakeAgent
+from tests.fakes.clock import Clock
+
+LOG = 64
+WAIT = 0.3  # seconds of a blocking query: silence is soon said
+CONSUL = SharedConsul()
+
+
+@dataclass
+class Served:
+    """The embedded registry behind its HTTP API, on one port over restarts."""
+
+    path: Path
+    clock: Clock
+    port: int = 0
+    store: SqliteStore | None = None
+    app: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        self.store = SqliteStore.open(self.path, clock=self.clock.time, log_size=LOG)
+        catalog = KvCatalog(self.store)
+        deps = Deps(
+            store=self.store,
+            catalog=catalog,
+            agent=FakeAgent(catalog, "n1"),
+            access=Access(open=True),
+            node="n1",
+            random=lambda: 0.0,
+        )
+        self.app = runner(build_app(deps))
+        await self.app.setup()
+        site = web.TCPSite(self.app, "127.0.0.1", self.port)
+        await site.start()
+        self.port = self.app.addresses[0][1]
+
+    async def stop(self) -> None:
+        assert self.app is not None
+        assert self.store is not None
+        await self.app.cleanup()
+        await self.store.close()
+
+
+@asynccontextmanager
+async def open_embedded(directory: Path) -> AsyncIterator[Bench]:
+    served = Served(directory / "registry.db", Clock())
+    await served.start()
+    bench = Bench(ConsulStore([f"http://127.0.0.1:{served.port}"], wait=WAIT))
+
+    async def pass_time(seconds: float) -> None:
+        served.clock.now += seconds
+        assert served.store is not None
+        await served.store.expire()
+
+    async def forget() -> None:
+        assert served.store is not None
+        for n in range(LOG + 1):
+            await served.store.put("elsewhere/key", b"%d" % n)
+
+    async def restart() -> None:
+        await served.stop()
+        await served.start()
+
+    bench.pass_time, bench.forget, bench.restart = pass_time, forget, restart
+    try:
+        yield bench
+    finally:
+        await bench.store.close()
+        await served.stop()
+
+
+@asynccontextmanager
+async def open_consul(directory: Path) -> AsyncIterator[Bench]:
+    url = CONSUL.url()
+    _wipe(url)
+    bench = Bench(ConsulStore([url], wait=WAIT))
+    try:
+        yield bench
+    finally:
+        await bench.store.close()
+
+
+def _wipe(url: str) -> None:
+    """What earlier tests left: sessions and keys. The indexes go on."""
+    with urllib.request.urlopen(f"{url}/v1/session/list", timeout=10) as answer:
+        sessions = [session["ID"] for session in json.load(answer)]
+    calls = [("PUT", f"/v1/session/destroy/{session}") for session in sessions]
+    for method, path in [*calls, ("DELETE", "/v1/kv/?recurse")]:
+        with urllib.request.urlopen(urllib.request.Request(url + path, method=method), timeout=10):
+            pass
+
+
+HTTP_BACKENDS = (
+    Backend("embedded-http", open_embedded, frozenset({"leases", "time", "locks", "index", "forget", "restart"})),
+    Backend("consul", open_consul, frozenset({"leases", "locks"})),
+)

@@ -1,0 +1,152 @@
+"""Set-up says what is missing with exit 78, does nothing twice, and downloads nothing for what is there."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.repo.conftest import copy_tree
+
+ROOT = Path(__file__).resolve().parents[2]
+EXIT_UNUSABLE = 78
+# What the scripts themselves call; everything else (uv, cargo, apt-get, python) is missing on the machine they see.
+BASIC = (
+    "chmod",
+    "rm",
+    "sh",
+    "dirname",
+    "mkdir",
+    "flock",
+    "cat",
+    "sha256sum",
+    "cut",
+    "find",
+    "sort",
+    "xargs",
+    "sed",
+    "id",
+    "grep",
+    "head",
+    "tr",
+)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A PATH with the basic programs alone: wrappers, never links, so that no test can write through one."""
+    path = tmp_path / "bin"
+    path.mkdir()
+    for name in BASIC:
+        program(path, name, f'exec {shutil.which(name)} "$@"')
+    return path
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return copy_tree(tmp_path / "tree")
+
+
+def script(tree: Path, name: str, *args: str, path: str, **env: str) -> subprocess.CompletedProcess[str]:
+    environ = {key: value for key, value in os.environ.items() if key != "MESHD_PROXY_BIN"}
+    command = ["sh", f"deploy/setup/{name}.sh", *args]
+    return subprocess.run(
+        command, cwd=tree, capture_output=True, text=True, check=False, timeout=50, env={**environ, "PATH": path, **env}
+    )
+
+
+def program(path: Path, name: str, text: str) -> None:
+    """A new file (`x`: never through a link, never over what is there but another wrapper)."""
+    file = path / name
+    file.unlink(missing_ok=True)
+    with file.open("x") as script_:
+        script_.write(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o755)
+
+
+def test_no_rust_is_one_clear_line(tree: Path, bare: Path) -> None:
+    done = script(tree, "proxy", path=str(bare))
+    assert done.returncode == EXIT_UNUSABLE
+    (line,) = done.stderr.splitlines()
+    assert "rustup" in line
+    assert "rustc-web" in line
+
+
+def test_too_old_a_rust_is_as_good_as_none(tree: Path, bare: Path) -> None:
+    program(bare, "cargo", "echo 'cargo 1.63.0 (Debian)'")
+    done = script(tree, "proxy", path=str(bare))
+    assert done.returncode == EXIT_UNUSABLE
+    assert "needs Rust >= 1.88" in done.stderr
+
+
+def test_the_proxy_is_built_once_per_content(tree: Path, bare: Path, tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    made = "target/release/meshd-proxy"
+    make = f"mkdir -p target/release; echo x >>{built}; cat {built} >{made}; chmod +x {made}"
+    program(bare, "cargo", f'if [ "$1" = --version ]; then echo "cargo 1.95.0 (x)"; else {make}; fi')
+
+    def builds() -> int:
+        done = script(tree, "proxy", path=str(bare))
+        assert done.returncode == 0, done.stderr
+        return len(built.read_text().splitlines())
+
+    assert [builds(), builds()] == [1, 1]
+    main = tree / "meshd/proxy/src/main.rs"
+    main.touch()
+    assert builds() == 1
+    main.write_text(main.read_text() + "// changed\n")
+    assert [builds(), builds()] == [2, 2]
+    (tree / "target/release/meshd-proxy").write_text("somebody else's")
+    assert builds() == 3
+
+
+def test_no_python_is_said(tree: Path, bare: Path) -> None:
+    done = script(tree, "venv", path=str(bare))
+    assert done.returncode == EXIT_UNUSABLE
+    assert "Python >= 3.11 is missing" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["consul", "wrk", "no-such-tool"])
+def test_a_tool_that_cannot_be_had_is_named(name: str, tree: Path, bare: Path) -> None:
+    program(bare, "id", "echo 1000")
+    done = script(tree, "tools", name, path=str(bare))
+    assert done.returncode == EXIT_UNUSABLE
+    assert done.stderr.startswith(f"missing: {name} (")
+
+
+def test_what_is_there_is_left_alone(tree: Path, bare: Path) -> None:
+    for name in ("consul", "nginx", "haproxy", "wrk"):
+        program(bare, name, "exit 1")
+    done = script(tree, "tools", "consul", "nginx", "haproxy", "wrk", path=str(bare))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("code", "returned"), [(0, 0), (100, EXIT_UNUSABLE)])
+def test_services_are_kept_from_starting_during_the_installation_alone(
+    code: int, returned: int, tree: Path, bare: Path, tmp_path: Path
+) -> None:
+    policy, seen = tmp_path / "policy-rc.d", tmp_path / "seen"
+    program(bare, "id", "echo 0")
+    program(bare, "apt-get", f'case "$*" in *install*) {policy}; echo $? >{seen}; exit {code};; esac')
+    done = script(tree, "tools", "wrk", path=str(bare), POLICY_RC_D=str(policy))
+    assert done.returncode == returned, done.stderr
+    assert seen.read_text() == "101\n"
+    assert not policy.exists()
+
+
+def test_somebodys_own_service_policy_stays(tree: Path, bare: Path, tmp_path: Path) -> None:
+    program(tmp_path, "policy-rc.d", "exit 0")
+    program(bare, "id", "echo 0")
+    program(bare, "apt-get", "exit 0")
+    done = script(tree, "tools", "wrk", path=str(bare), POLICY_RC_D=str(tmp_path / "policy-rc.d"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "policy-rc.d").read_text() == "#!/bin/sh\nexit 0\n"
+
+
+@pytest.mark.parametrize("name", ["proxy", "requirements", "tools", "venv", "wheel"])
+def test_scripts_are_plain_shell(name: str) -> None:
+    done = subprocess.run(
+        ["sh", "-n", f"deploy/setup/{name}.sh"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,37 @@
+"""Where tests find the programs that are not ours: consul, nginx, haproxy, wrk.
+
+`make tools` puts them there. A missing one is a skip that is shown; in CI (`CI=true`) it is a failure, so that a
+machine without a tool cannot pass by testing less.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Private unpacked packages first (they are the version that was tested), then the system's; sbin is often not in PATH.
+# The interpreter's own directory holds what is installed with us, whether or not it is in PATH.
+PLACES = (ROOT / ".cache/tools/usr/bin", ROOT / ".cache/tools/usr/sbin", Path(sys.executable).parent)
+SYSTEM = ("/usr/sbin", "/usr/local/sbin", "/sbin")
+
+
+def find(name: str) -> Path | None:
+    """The program's path, or None when this machine does not have it."""
+    places = [*map(str, PLACES), os.environ.get("PATH", os.defpath), *SYSTEM]
+    found = shutil.which(name, path=os.pathsep.join(places))
+    return Path(found) if found else None
+
+
+def tool(name: str) -> Path:
+    """The program's path; without it the calling test is skipped, or fails when `CI=true`."""
+    found = find(name)
+    if found is None:
+        reason = f"{name} is missing on this machine (`make tools` gets what it knows)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    return found

@@ -1,0 +1,56 @@
+"""Rows from the agent's parts."""
+
+import json
+from pathlib import Path
+
+import msgspec
+
+from meshd.admin import views
+from policies.compiled import EndpointStat, Stats
+from registry import keys
+from registry.model import CheckResult, Endpoint, Instance
+from tests.unit.meshd.conftest import Single, until
+
+GOLDEN = Path(__file__).parents[3] / "golden" / "frames_from_proxy.json"
+
+
+def stats(name: str) -> Stats:
+    frame = next(frame for frame in json.loads(GOLDEN.read_text()) if frame["type"] == "stats")
+    stat = EndpointStat(name=name, ejected=True, inflight=0, ewma_ms=2.5, successes=1, failures=5, last_success=0.0)
+    return msgspec.structs.replace(msgspec.convert(frame, Stats), endpoints=(stat,))
+
+
+def test_an_endpoint_shows_its_failing_checks_and_ejection() -> None:
+    failing = CheckResult(check_id="c", status="critical", output="HTTP 500")
+    passing = CheckResult(check_id="d", status="passing", output="fine")
+    instance = Instance(service="api", node="b", id="1", address="10.0.0.2", port=80, results=(failing, passing))
+    stat = stats("api/b/1").endpoints[0]
+    row = views.endpoint_row(Endpoint(instance=instance, state="critical"), ("v1",), stat)
+    assert (row.output, row.ejected, row.inbound, row.ewma_ms) == ("HTTP 500", True, "", 2.5)
+
+
+async def test_ejected_endpoints_are_counted_as_such(single: Single) -> None:
+    await single.register(Name="web", ID="web-1", Port=80)
+    await until("known", lambda: single.agent.fold.services)
+    seen = stats("web/a/web-1")
+    assert views.services(single.agent, seen)[0].ejected == 1
+    assert views.facts(single.agent, seen).endpoints == {("web", "ejected"): 1}
+    assert views.facts(single.agent, None).endpoints == {("web", "passing"): 1}
+
+
+async def test_keys_that_cannot_be_read_are_problems(single: Single) -> None:
+    await single.store.put(keys.instance("web", "b", "1"), b"garbage")
+    await until("seen", lambda: single.agent.fold.problems)
+    assert views.problems(single.agent)[0].document == "services/web/b/1"
+
+
+async def test_last_events_are_unix_times(single: Single) -> None:
+    now = single.agent.around.now()
+    stamps = views.facts(single.agent, None).last_event
+    assert stamps
+    assert all(now - 60 < at <= now + 1 for at in stamps.values())
+
+
+def test_reports_of_other_hosts_are_read_as_far_as_possible() -> None:
+    found = views.read_reports({keys.status("b"): b'{"node":"b","version":"1"}', keys.status("c"): b"garbage"})
+    assert set(found) == {"b"}

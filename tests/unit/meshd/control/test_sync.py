@@ -1,0 +1,111 @@
+"""From events to Updates: nothing before every watch has listed, bursts merged, the registry's loss survived."""
+
+import asyncio
+
+from meshd.control.sync import MERGE, Endpoints
+from registry import keys
+from registry.fold import WATCHED, Fold
+from registry.model import Instance
+from registry.store import Batch, Entry, Lost, Resync
+from registry.values import write
+from tests.unit.meshd.conftest import Single, until
+
+DEFAULTS = keys.policy("service-defaults", "web")
+
+
+async def test_a_burst_of_events_is_few_updates(single: Single) -> None:
+    await single.register(Name="web", ID="web-1", Port=80)
+    await until("settled", lambda: single.held("identity/web/a/web-1"))
+    sync = single.agent.sync
+    before, index = sync.version, sync.index + 1000
+    for number in range(40):
+        text = f"MaxInboundConnections: {number + 1}\n".encode()
+        sync._take(keys.POLICY, Batch(index + number, (Entry(key=DEFAULTS, value=text, version=index, created=1),)))
+
+    def last() -> bool:
+        inbound = single.held("inbound/web/a/web-1")
+        return bool(inbound and inbound.get("max_connections") == 40)
+
+    await until("the last one is in force", last)
+    assert sync.version - before <= 3
+
+
+async def test_the_wait_for_more_follows_the_cost_of_compiling(single: Single) -> None:
+    await until("compiled", lambda: single.agent.sync.version)
+    assert 0 < single.agent.sync._merge <= MERGE
+
+
+async def test_nothing_is_compiled_before_every_watch_has_listed(fresh: Single) -> None:
+    sync = fresh.agent.sync
+    for prefix in WATCHED[:-1]:
+        sync._take(prefix, Resync(1, ()))
+        assert not sync._may_compile()
+    sync._take(WATCHED[-1], Resync(1, ()))
+    assert sync._may_compile()
+
+
+async def test_a_lost_registry_changes_nothing_and_is_said_once(single: Single) -> None:
+    await single.register(Name="web", ID="web-1", Port=80)
+    await until("settled", lambda: single.held("identity/web/a/web-1"))
+    sync, updates = single.agent.sync, len(single.proxy.updates)
+    woken: list[bool] = []
+    sync.on_contact = lambda: woken.append(True)
+    for prefix in WATCHED:
+        sync._take(prefix, Lost("gone"))
+    await asyncio.sleep(3 * MERGE)  # sleep: nothing must happen in the time in which something would
+    assert len(single.proxy.updates) == updates
+    assert single.log.events().count("registry lost; the last state stays") == 1
+    _, status = await single.call("GET", "/v1/mesh/status")
+    assert not status["registry"]["reachable"]
+    sync._take(WATCHED[0], Batch(sync.index + 1))
+    assert woken
+
+
+async def test_an_empty_proxy_is_given_what_the_disk_knows(fresh: Single) -> None:
+    agent = fresh.agent
+    await fresh.proxy.start()
+    agent.load()
+    for prefix in WATCHED:
+        agent.sync._take(prefix, Lost("away"))
+    running = await agent.supervisor.find()
+    assert running is not None
+    agent.dataplane.attach(running.link)
+    assert not agent.sync._may_compile()
+    agent.sync._started -= 60
+    assert agent.sync._may_compile()
+    running.link.hello.holds["service/old"] = "00"
+    assert not agent.sync._may_compile()  # one that serves is left alone
+    running.link.close()
+    await fresh.proxy.stop()
+
+
+async def test_a_refused_document_without_a_good_version_comes_from_the_history(single: Single) -> None:
+    _, body = await single.apply("Kind: service-defaults\nName: web\nProtocol: http\n")
+    assert body["applied"][0]["changed"]
+    name = ("service-defaults", "web")
+    await until("known", lambda: name in single.agent.documents.good)
+    single.agent.documents._forget(name)  # as on a host that never saw it
+    await single.store.put(DEFAULTS, b"Protokol: x\n")
+    await until("recovered", lambda: name in single.agent.documents.good)
+    assert single.agent.documents.rejected[name].version > single.agent.documents.good[name].version
+
+
+async def test_a_restart_remembers_revocations_and_meshed_services(single: Single) -> None:
+    await single.register(Name="web", ID="web-1", Port=80)
+    uri = "spiffe://mesh.local/svc/x/n/b/i/1"
+    await single.call("POST", "/v1/mesh/revocations", {"identity": uri, "reason": "stolen"})
+    path = single.host.data / "memory.json"
+    await until("on disk", lambda: path.exists() and b"web" in path.read_bytes() and len(path.read_bytes()) > 60)
+    assert "web" in single.agent.sync.view().meshed
+
+
+def test_endpoints_are_folded_when_asked_for() -> None:
+    fold = Fold()
+    web = Instance(service="web", node="a", id="1", address="10.0.0.1", port=80)
+    key = keys.instance("web", "a", "1")
+    fold.apply(keys.SERVICES, Resync(1, (Entry(key=key, value=write(web), version=1, created=1),)), 0.0)
+    endpoints = Endpoints(fold, 0.0)
+    assert list(endpoints) == ["web"]
+    assert len(endpoints) == 1
+    assert endpoints["web"][0].instance == web
+    assert endpoints.get("absent") is None

@@ -1,0 +1,40 @@
+"""Kind mesh."""
+
+from policies.schema.mesh import AccessLog, Mesh, Tracing
+from policies.schema.retry import Budget
+from tests.unit.policies.build import document, problem
+
+
+def test_everything_that_it_may_say() -> None:
+    text = """
+DefaultIntention: allow
+MutualTLSMode: strict
+RetryBudget: {Percent: 10, MinPerSecond: 5}
+AccessLog: {Enabled: false, SamplePercent: 1}
+ExplainDenials: true
+Tracing: {SamplingPercent: 0.1}
+"""
+    assert document("mesh", "mesh", text, 4) == Mesh(
+        name="mesh",
+        version=4,
+        default_intention="allow",
+        retry_budget=Budget(percent=1000, min_per_second=5),
+        access_log=AccessLog(enabled=False, sample=100),
+        explain_denials=True,
+        tracing=Tracing(sampling=10),
+    )
+
+
+def test_permissive_is_not_supported_yet() -> None:
+    found = problem("mesh", "mesh", "MutualTLSMode: permissive")
+    assert found.reason == "permissive is not supported yet"
+    assert found.path == "MutualTLSMode"
+
+
+def test_later_fields_are_named() -> None:
+    assert problem("mesh", "mesh", "Tracing: {Endpoint: 'http://x'}").path == "Tracing.Endpoint"
+    assert problem("mesh", "mesh", "Deadline: {Default: 5s}").reason == "Deadline is not supported yet"
+
+
+def test_there_is_one_mesh() -> None:
+    assert problem("mesh", "other", "ExplainDenials: true").path == "Name"
