@@ -301,6 +301,7 @@ impl<'r, 't> Attempts<'r, 't> {
     fn no_head(&mut self, id: EndpointId, f: Failure, guard: &Guard<'_>) -> Tried<'t> {
         match f {
             Failure::Stopped(Stop::Gone) => Tried::Done(Outcome::Gone),
+            Failure::Refused(r) => Tried::Done(Outcome::Answer(Answer::refused(r))),
             Failure::Stopped(Stop::Deadline) => {
                 self.failed(id, Counted::Timeout, false);
                 if guard.is_over() {
