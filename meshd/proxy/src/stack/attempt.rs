@@ -19,7 +19,7 @@ use crate::metrics::{Flags, Outcome as Counted};
 use crate::retry::{self, Failed};
 use crate::route::Decision;
 use crate::route::matching::RequestView;
-use crate::shared::SharedService;
+use crate::snapshot::SharedService;
 use crate::tables::EndpointId;
 use crate::worker::{Local, Worker};
 use std::cell::Cell;
