@@ -343,7 +343,7 @@ class MeshPair:
         put: list[Resource] = [
             settings("a"),
             self.authority.identity("web/a/web-1"),
-            c.Service(name="api", protocol=self.protocol),  # type: ignore[arg-type]  # as above
+            c.Service(name="api", protocol=self.protocol),  # type: ignore[arg-type]  # any text, to see it refused too
             self.endpoint(),
             listener,
         ]
