@@ -51,7 +51,7 @@ class ConsulCatalog(KvCatalog):
         self._registry = registry
         self._own_node = node
         self._address = address
-        self._mode = mode
+        self.mode = mode
         self._agent_known = False
         self._mine: dict[InstanceKey, Instance] = {}  # as registered by us
 
@@ -88,7 +88,7 @@ class ConsulCatalog(KvCatalog):
         await asyncio.gather(super().run(), self._repeat())
 
     async def _repeat(self) -> None:
-        while self._mode == "agentless":
+        while self.mode == "agentless":
             await asyncio.sleep(AGAIN)
             with contextlib.suppress(RegistryError):  # what stays missing is seen, and put by who registered it
                 await self.repeat()
@@ -101,7 +101,7 @@ class ConsulCatalog(KvCatalog):
     # ---- writes ---------------------------------------------------------------------------------------------------
 
     async def _put(self, instance: Instance) -> None:
-        if self._mode == "agent":
+        if self.mode == "agent":
             await self._put_agent(instance)
         else:
             await self._put_catalog(instance)
@@ -147,7 +147,7 @@ class ConsulCatalog(KvCatalog):
         if found is None or found.state != "withdrawn":
             return False
         try:
-            if self._mode == "agent":
+            if self.mode == "agent":
                 await self._call(f"/v1/agent/service/deregister/{key.id}")
             else:
                 await self._call("/v1/catalog/deregister", {"Node": key.node, "ServiceID": key.id})
