@@ -112,7 +112,11 @@ async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Eve
                         identity=names.node_id(agent.identities.trust_domain, host.node),
                         open_access=host.development)  # fmt: skip
         gc.freeze()
-        code = await attend(agent, side, stop)
+        try:
+            code = await attend(agent, side, stop)
+        except ConfigError:
+            await agent.stop()
+            raise
         notify(around.environ, "STOPPING=1")
         if code == 0:
             await agent.drain()

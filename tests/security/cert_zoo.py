@@ -91,7 +91,7 @@ def der(tag: int, contents: bytes) -> bytes:
     return bytes([tag]) + length + contents
 
 
-def _names(base: Plan, good_uri: str, td: str, path: str) -> list[Specimen]:
+def _names(base: Plan, good_uri: str, td: str, path: str) -> list[Specimen]:  # budget: a table
     other = good_uri + "-other"
     nul_name = der(0x06, bytes.fromhex("2b0601040182371402 03".replace(" ", ""))) + der(0xA0, der(0x0C, b"a\x00b"))
     plans: Sequence[tuple[str, bytes | None, str]] = [

@@ -168,7 +168,8 @@ class Doors:
                 status = answer.status if answer else 0
             except ENDED:
                 answer, status = None, 0
-            closed = await ends(w) if status != 200 else False
+            last = answer is None or answer.header("connection") == "close"
+            closed = await ends(w) if last else False
         return Seen(status, closed, answer, self.app.whole[before:])
 
     def log_lines(self) -> list[dict[str, Any]]:

@@ -1,15 +1,15 @@
 //! One HTTP/1.1 exchange on an open upstream: the request goes, the response comes, both may stream at once.
 
-use super::body::{Body, Sent};
+use super::body::{Body, Broken, Sent};
 use super::{BODY_IDLE_MS, Guard, PIECE, Stop};
 use crate::connect::Upstream;
 use crate::downstream::Client;
 use crate::headers::build::{self, Body as Mode, ForwardResponse};
 use crate::headers::edit::Edits;
-use crate::http1::HeadScan;
 use crate::http1::framing::Framing;
 use crate::http1::head::RequestHead;
 use crate::http1::response::{ResponseHead, response};
+use crate::http1::{HeadScan, Refused};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
@@ -17,10 +17,23 @@ use std::task::{Context, Poll};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The upstream's connection ended; `any`: after some bytes of a head.
-    Reset { any: bool },
+    Reset {
+        any: bool,
+    },
     /// Not a response.
     Bad,
+    /// The request's body is none, or does not come: the client's fault.
+    Refused(Refused),
     Stopped(Stop),
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Failure {
+        match broken {
+            Broken::Gone => Failure::Stopped(Stop::Gone),
+            Broken::Bad(refused) => Failure::Refused(refused),
+        }
+    }
 }
 
 /// How a response ended for both connections.
@@ -49,20 +62,25 @@ pub struct Call<'a, 'g> {
 }
 
 impl<'a, 'g> Call<'a, 'g> {
-    pub fn new(client: &'a mut Client, request: &'a RequestHead, body: &'a mut Body, guard: &'a mut Guard<'g>, try_ms: u64) -> Self {
+    pub fn new(
+        client: &'a mut Client,
+        request: &'a RequestHead,
+        body: &'a mut Body,
+        guard: &'a mut Guard<'g>,
+        try_ms: u64,
+    ) -> Self {
         Call { client, request, body, guard, try_ms, sent: None }
     }
 
     /// Sends the head that `up.stream.out()` holds and the body; returns with the response's head, or why not.
     #[inline]
     pub async fn send(&mut self, up: &mut Upstream) -> Result<ResponseHead, Failure> {
-        if self.body.begin(self.client, &mut up.stream).is_err() {
-            return Err(Failure::Stopped(Stop::Gone));
-        }
+        self.body.begin(self.client, &mut up.stream)?;
         if up.stream.seal().is_err() {
             return Err(Failure::Reset { any: false });
         }
-        self.guard.phase(&self.client.deadline, self.try_ms);
+        self.body.has_moved();
+        self.guard.phase(&self.client.deadline, if self.body.is_done() { self.try_ms } else { BODY_IDLE_MS });
         let (mut scan, sender) = (HeadScan::default(), up.sender());
         loop {
             if !up.buf.is_empty() && scan.ready(up.buf.data()) {
@@ -83,8 +101,9 @@ impl<'a, 'g> Call<'a, 'g> {
 
     #[inline]
     fn poll_head(&mut self, cx: &mut Context<'_>, up: &mut Upstream) -> Poll<Result<(), Failure>> {
-        if self.poll_body(cx, up).is_err() {
-            return Poll::Ready(Err(Failure::Stopped(Stop::Gone)));
+        self.poll_body(cx, up)?;
+        if self.body.has_moved() {
+            self.guard.phase(&self.client.deadline, if self.body.is_done() { self.try_ms } else { BODY_IDLE_MS });
         }
         let any = !up.buf.is_empty();
         match up.stream.poll_fill(cx, &mut up.buf) {
@@ -93,7 +112,10 @@ impl<'a, 'g> Call<'a, 'g> {
             Poll::Pending => {}
         }
         if let Some(s) = self.guard.check(&self.client.deadline, up.stream.session().or(self.client.stream.session())) {
-            return Poll::Ready(Err(Failure::Stopped(s)));
+            // a body that does not come is the client's fault; one that is not taken is the upstream's
+            let stalled = s == Stop::Deadline && !self.body.is_done() && up.stream.backlog() == 0;
+            let slow = Refused { status: 408, reason: "request body took too long" };
+            return Poll::Ready(Err(if stalled { Failure::Refused(slow) } else { Failure::Stopped(s) }));
         }
         // a client that went away has its request cancelled at once
         if self.body.is_done() && self.client.poll_gone(cx) {
@@ -104,7 +126,7 @@ impl<'a, 'g> Call<'a, 'g> {
 
     /// Moves the request body on; an error is the client's.
     #[inline]
-    fn poll_body(&mut self, cx: &mut Context<'_>, up: &mut Upstream) -> Result<(), super::body::Broken> {
+    fn poll_body(&mut self, cx: &mut Context<'_>, up: &mut Upstream) -> Result<(), Broken> {
         if self.sent.is_none()
             && let Poll::Ready(r) = self.body.poll(cx, self.client, &mut up.stream)
         {
@@ -126,7 +148,13 @@ impl<'a, 'g> Call<'a, 'g> {
 
     /// Sends the response on: head and first bytes in one write, then the body as both sides take it.
     #[inline]
-    pub async fn relay(&mut self, up: &mut Upstream, h: &ResponseHead, edits: [Option<&Edits>; 2], leaving: bool) -> Result<Ended, BrokenOff> {
+    pub async fn relay(
+        &mut self,
+        up: &mut Upstream,
+        h: &ResponseHead,
+        edits: [Option<&Edits>; 2],
+        leaving: bool,
+    ) -> Result<Ended, BrokenOff> {
         let mode = match (h.framing, self.request.http10) {
             (Framing::UntilClose, false) => Mode::Chunked,
             (Framing::Chunked(_), true) => Mode::UntilClose,
@@ -161,7 +189,10 @@ impl<'a, 'g> Call<'a, 'g> {
             }
         }
         let whole = self.sent == Some(Sent::Whole);
-        Ok(Ended { keep_upstream: !h.close && whole && up.buf.is_empty() && h.framing != Framing::UntilClose, keep_client: keep_client && whole })
+        Ok(Ended {
+            keep_upstream: !h.close && whole && up.buf.is_empty() && h.framing != Framing::UntilClose,
+            keep_client: keep_client && whole,
+        })
     }
 
     /// Takes one piece of the body from the upstream's buffer; true: the body is complete.
@@ -196,7 +227,9 @@ impl<'a, 'g> Call<'a, 'g> {
             Poll::Ready(r) => return Poll::Ready(r.map_err(|_| BrokenOff::Stopped(Stop::Gone))),
             Poll::Pending => {}
         }
-        self.guard.check(&self.client.deadline, up.stream.session().or(self.client.stream.session())).map_or(Poll::Pending, |s| Poll::Ready(Err(BrokenOff::Stopped(s))))
+        self.guard
+            .check(&self.client.deadline, up.stream.session().or(self.client.stream.session()))
+            .map_or(Poll::Pending, |s| Poll::Ready(Err(BrokenOff::Stopped(s))))
     }
 
     /// Reads more of the body; true: it ended with the connection, as announced.
@@ -209,7 +242,9 @@ impl<'a, 'g> Call<'a, 'g> {
                 Poll::Ready(r) => return Poll::Ready(r.map_err(|_| BrokenOff::Upstream)),
                 Poll::Pending => {}
             }
-            if let Some(s) = self.guard.check(&self.client.deadline, up.stream.session().or(self.client.stream.session())) {
+            if let Some(s) =
+                self.guard.check(&self.client.deadline, up.stream.session().or(self.client.stream.session()))
+            {
                 return Poll::Ready(Err(BrokenOff::Stopped(s)));
             }
             if self.body.is_done() && self.client.poll_gone(cx) {
@@ -255,7 +290,14 @@ mod tests {
 
     #[test]
     fn chunks_carry_their_size_in_hex() {
-        for (n, head) in [(1usize, "1\r\n"), (15, "f\r\n"), (16, "10\r\n"), (255, "ff\r\n"), (4096, "1000\r\n"), (65536, "10000\r\n")] {
+        for (n, head) in [
+            (1usize, "1\r\n"),
+            (15, "f\r\n"),
+            (16, "10\r\n"),
+            (255, "ff\r\n"),
+            (4096, "1000\r\n"),
+            (65536, "10000\r\n"),
+        ] {
             let mut o = Vec::new();
             chunk(&mut o, &vec![b'x'; n]);
             assert!(o.starts_with(head.as_bytes()), "{n}");

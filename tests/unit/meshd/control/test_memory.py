@@ -11,7 +11,7 @@ def test_it_remembers_and_writes_changes_only(tmp_path: Path) -> None:
     assert memory.save({"x": b"\x00{}"}, frozenset({"api"}), {"api": "http"})
     assert not memory.save({"x": b"\x00{}"}, frozenset({"api"}), {"api": "http"})
     again = Memory(tmp_path / "memory.json")
-    assert again.load() == Remembered({"x": b"\x00{}"}, frozenset({"api"}))
+    assert again.load() == Remembered({"x": b"\x00{}"}, frozenset({"api"}), {"api": "http"})
     assert again.problem == ""
 
 
