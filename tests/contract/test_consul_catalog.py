@@ -362,3 +362,24 @@ async def test_the_age_of_what_is_read_is_known(consul: ConsulServer, tmp_path: 
         await host.until(Alive)
         assert host.store.feed.led
         assert 0 <= host.store.feed.age < 60
+
+
+async def test_beyond_a_hundred_services_one_query_brings_them_all(consul: ConsulServer, tmp_path: Path) -> None:
+    def register(name: str) -> None:
+        consul.call("PUT", "/v1/agent/service/register", {"Name": name, "Port": 1, "Address": "10.0.0.9"})
+
+    async with mesh(consul, tmp_path) as host:
+        before = await host.listed()
+        for n in range(101):
+            await asyncio.to_thread(register, f"many-{n}")
+        seen: set[str] = set()
+        while len(seen) < 101:
+            seen |= {one.service for one in puts(await host.change()) if one.service.startswith("many-")}
+        register("many-late")
+        while [one.service for one in puts(await host.change())] != ["many-late"]:
+            pass
+        assert before.keys() <= host.store.feed.picture.entries.keys()
+        for name in [*(f"many-{n}" for n in range(101)), "many-late"]:
+            await asyncio.to_thread(consul.call, "PUT", f"/v1/agent/service/deregister/{name}")
+        while any("/many-" in key for key in host.store.feed.picture.entries):
+            await host.change()

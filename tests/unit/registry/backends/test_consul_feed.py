@@ -81,7 +81,7 @@ class Watched:
     def __init__(self, services: FakeServices, queries: int = 100) -> None:
         backoff = Backoff(pause=lambda seconds: asyncio.sleep(0.001))
         self.services = services
-        self.feed = Feed(services, wait=WAIT, queries=queries, backoff=backoff)  # type: ignore[arg-type]  # a fake
+        self.feed = Feed(services, wait=WAIT, queries=queries, backoff=backoff)  # type: ignore[arg-type]  # a fake that behaves like it
         self.events = self.feed.watch()
 
     async def next(self, kind: type[WatchEvent]) -> WatchEvent:

@@ -13,7 +13,7 @@ from tests.fakes.tls import pair
 
 
 def settings(**given: str) -> Registry:
-    return Registry(kind="consul", addresses=("https://127.0.0.1:8501",), **given)  # type: ignore[arg-type]  # texts
+    return Registry(kind="consul", addresses=("https://127.0.0.1:8501",), **given)  # type: ignore[arg-type]  # only fields of text are given
 
 
 def test_a_rotated_token_is_read_without_a_restart(tmp_path: Path) -> None:
