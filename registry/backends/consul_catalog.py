@@ -21,7 +21,7 @@ from registry.backends.consul_registry import ConsulRegistry
 from registry.backends.consul_service import CHECK, MAINTENANCE, OURS, HealthRow
 from registry.catalog import DELETE_AFTER, KvCatalog
 from registry.errors import Conflict, Corrupt, Denied, NotFound, RegistryError, Unavailable
-from registry.model import Instance, InstanceKey
+from registry.model import Address, Instance, InstanceKey, Mesh
 
 Mode = Literal["agent", "agentless"]
 
@@ -82,6 +82,17 @@ class ConsulCatalog(KvCatalog):
         await self._put(marked)
         self._mine.pop(key, None)
         return await self._visible(marked)
+
+    async def adopt(self, instance: Instance, inbound: Address | None) -> None:
+        """With an agent: its registration gets the mesh's metadata and address, its checks stay. Raises Denied."""
+        if self.mode != "agent":
+            return  # the node is meshd's own: no other tool registers there
+        await self._check_agent()
+        services: dict[str, dict[str, Any]] = await self._registry.api.http.get(_read_services, "/v1/agent/services")
+        found = next((one for name, one in services.items() if consul_service.name(name) == instance.id), None)
+        if found is not None:
+            mesh = Mesh(upstreams=consul_service.sidecar_upstreams(services.values(), found["ID"]))
+            await self._call("/v1/agent/service/register", consul_service.adopted_body(found, mesh, inbound))
 
     async def run(self) -> None:
         """Delete what was withdrawn, and agentless write the rest again, for ever."""
@@ -209,6 +220,14 @@ def _find(rows: Iterable[HealthRow], key: InstanceKey) -> HealthRow | None:
 
 def _check_ids(row: HealthRow | None) -> frozenset[str]:
     return frozenset(check.CheckID for check in (row.Checks or ())) if row is not None else frozenset()
+
+
+def _read_services(answer: base.Response) -> dict[str, dict[str, Any]]:
+    check(answer, "the agent's services")
+    try:
+        return {one["ID"]: one for one in msgspec.json.decode(answer.content, type=dict[str, dict[str, Any]]).values()}
+    except (msgspec.DecodeError, KeyError) as error:
+        raise Unavailable(f"/v1/agent/services: not an answer of a Consul agent: {error}") from error
 
 
 def _read_self(answer: base.Response) -> _Self:

@@ -84,7 +84,7 @@ def _withdrawn(entry: Entry) -> Entry | None:
         found = values.read_instance(entry.key, entry.value)
     except Corrupt:
         return None
-    return None if found.inbound is not None else _marked(entry, found)
+    return None if found.inbound is not None and not found.adopted else _marked(entry, found)
 
 
 def _marked(entry: Entry, found: Instance) -> Entry:

@@ -21,7 +21,7 @@ from tests.tools import tool
 
 pytestmark = [pytest.mark.mesh, pytest.mark.timeout(180)]
 
-API_PORT, DB_PORT = 9101, 9102
+API_PORT, DB_PORT, LEGACY_PORT = 9101, 9102, 9103
 HTTP_DB = {"Kind": "service-defaults", "Name": "db", "Protocol": "http"}
 PLAINTEXT = {
     "Kind": "service-defaults",
@@ -38,11 +38,12 @@ class Story:
         self.a = mesh.host("a", Roles=["ca"], Registry=self.section("a", ["web"], authority=True))
         mesh.init_authority(self.a)
         self.a.start()
-        self.b = mesh.join("b", ["api"], Registry=self.section("b", ["api"], mode="agent"))
+        self.b = mesh.join("b", ["api", "legacy"], Registry=self.section("b", ["api", "legacy"], mode="agent"))
         self.web = mesh.app(self.a, "web", "web-1")
         self.apis = [mesh.app(self.b, "api", f"api-{n}") for n in (1, 2)]
         self.db = mesh.app(self.b, "db", "db-1")
-        names = (("api", API_PORT), ("db", DB_PORT))
+        self.legacy = mesh.app(self.b, "legacy", "legacy-1")
+        names = (("api", API_PORT), ("db", DB_PORT), ("legacy", LEGACY_PORT))
         upstreams = [{"DestinationName": name, "LocalBindPort": port} for name, port in names]
         sidecar = {"SidecarService": {"Proxy": {"Upstreams": upstreams}}}  # as a Consul Connect definition has it
         self.a.register({"Name": "web", "ID": "web-1", "Port": self.web.port, "Connect": sidecar})
@@ -134,6 +135,33 @@ def test_a_foreign_service_is_refused_until_its_caller_allows_plaintext(story: S
     story.becomes(DB_PORT, 503, 10)
 
 
+def test_what_another_tool_registers_on_a_host_with_meshd_gets_its_mutual_tls(story: Story) -> None:
+    """If the host is entitled to it; its sidecar's upstreams are its own here."""
+    upstream = {"destination_name": "api", "local_bind_port": LEGACY_PORT}
+    sidecar = {"sidecar_service": {"proxy": {"upstreams": [upstream]}}}
+    service = {"Name": "legacy", "Port": story.legacy.port, "Address": story.legacy.address, "Connect": sidecar}
+    check = {"HTTP": f"{story.legacy.url}/healthz", "Interval": "200ms", "Timeout": "1s", "Status": "passing"}
+    definition = story.mesh.directory / "legacy.json"
+    definition.write_text(json.dumps({"Service": service | {"Check": check}}))
+    story.a.apply({"Kind": "service-defaults", "Name": "legacy", "Protocol": "http"})
+    allow = {"Sources": [{"Name": "web", "Action": "allow"}, {"Name": "legacy", "Action": "allow"}]}
+    for name in ("legacy", "api"):
+        story.a.apply({"Kind": "service-intentions", "Name": name} | allow)
+    for _ in range(2):  # and again: its tool knows nothing of the mesh's part, and writes it away
+        story.consul.command("services", "register", str(definition))
+        story.becomes(LEGACY_PORT, 200)
+    heads = [dict(row["headers"]) for row in story.legacy.requests() if row["path"] == "/hello"]
+    assert {head["x-meshd-source"] for head in heads} == {"spiffe://mesh.local/svc/web/n/a/i/web-1"}
+    own = f"http://{story.b.address}:{LEGACY_PORT}/from-legacy"
+    wait_for("its upstream leads to api", lambda: ask("GET", own).status == 200, 10)
+    seen = [dict(row["headers"]) for app in story.apis for row in app.requests() if row["path"] == "/from-legacy"]
+    assert {head["x-meshd-source"] for head in seen} == {"spiffe://mesh.local/svc/legacy/n/b/i/legacy"}
+    story.legacy.control(healthy=False)
+    story.becomes(LEGACY_PORT, 503)
+    story.legacy.control(healthy=True)
+    story.becomes(LEGACY_PORT, 200)
+
+
 def test_consul_maint_takes_an_instance_out_of_new_requests(story: Story) -> None:
     story.consul.command("maint", "-enable", "-service", "api-1", "-reason", "by hand")
 
@@ -167,6 +195,10 @@ def test_a_host_that_stops_leaves_by_maintenance(story: Story) -> None:
     checks = story.consul.call("GET", "/v1/health/checks/api")
     assert {one["Notes"] for one in checks if one["Name"] == "Service Maintenance Mode"} == {"meshd: withdrawn"}
     story.becomes(API_PORT, 503)
+    left = story.consul.call("GET", "/v1/health/service/legacy?passing")
+    assert [row["Service"]["ID"] for row in left] == ["legacy"], "it stays for those who call it without the mesh"
+    assert "meshd" not in left[0]["Service"]["TaggedAddresses"]
     story.b.start()
+    story.becomes(LEGACY_PORT, 200)
     story.becomes(API_PORT, 200)
     assert len(story.consul.call("GET", "/v1/health/service/api?passing")) == 2

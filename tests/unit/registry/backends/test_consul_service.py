@@ -161,3 +161,53 @@ def test_a_dump_of_nodes_gives_each_service_its_own_and_its_nodes_checks() -> No
     )
     rows = consul_service.rows_of_nodes([node])
     assert [[check.CheckID for check in row.Checks or ()] for row in rows] == [["serfHealth", "of-a"], ["serfHealth"]]
+
+
+AGENTS = {  # as /v1/agent/services shows a service with `connect { sidecar_service {} }`
+    "db": {
+        "ID": "db",
+        "Service": "db",
+        "Tags": ["t"],
+        "Meta": {"v": "9"},
+        "Port": 5432,
+        "Address": "10.0.0.2",
+        "Weights": {"Passing": 1, "Warning": 1},
+        "EnableTagOverride": False,
+    },
+    "db-sidecar-proxy": {
+        "Kind": "connect-proxy",
+        "ID": "db-sidecar-proxy",
+        "Service": "db-sidecar-proxy",
+        "Proxy": {
+            "DestinationServiceID": "db",
+            "Upstreams": [
+                {"DestinationType": "service", "DestinationName": "api", "LocalBindPort": 9103},
+                {"DestinationType": "prepared_query", "DestinationName": "q", "LocalBindPort": 9104},
+            ],
+        },
+    },
+}
+INBOUND = Address(address="10.0.0.2", port=15443)
+
+
+def test_an_adopted_service_keeps_its_tools_definition_and_gets_the_meshs_part() -> None:
+    upstreams = consul_service.sidecar_upstreams(AGENTS.values(), "db")
+    assert upstreams == (Upstream(service="api", local_bind_port=9103),)
+    assert consul_service.sidecar_upstreams(AGENTS.values(), "other") == ()
+    body = consul_service.adopted_body(AGENTS["db"], Mesh(upstreams=upstreams), INBOUND)
+    assert (body["Name"], body["ID"], body["Port"], body["Tags"], body["Meta"]["v"]) == ("db", "db", 5432, ["t"], "9")
+    assert "Check" not in body, "its checks stay as its tool has made them"
+    shown = {key: value for key, value in body.items() if key != "Name"}
+    check = {"CheckID": "port", "Status": "warning", "ServiceID": "db", "Output": "slow"}
+    found = consul_service.instance(foreign(check, **shown))
+    assert found is not None
+    assert found.adopted
+    assert (found.inbound, found.mesh.upstreams, found.health) == (INBOUND, upstreams, "warning")
+    assert [one.output for one in found.results] == ["slow"]
+
+
+def test_what_is_let_go_is_as_its_tool_had_it() -> None:
+    taken = consul_service.adopted_body(AGENTS["db"], Mesh(), INBOUND)
+    known = {**AGENTS["db"], "Meta": taken["Meta"], "TaggedAddresses": taken["TaggedAddresses"]}
+    again = consul_service.adopted_body(known, Mesh(), None)
+    assert (again["Meta"], again["TaggedAddresses"]) == ({"v": "9"}, {})
