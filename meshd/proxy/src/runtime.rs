@@ -5,7 +5,7 @@ use crate::clock::{Clock, TICK_MS};
 use crate::config::frames::Stats;
 use crate::events::Events;
 use crate::listener::{self, Purpose};
-use crate::shared::Snapshot;
+use crate::snapshot::Snapshot;
 use crate::stack;
 use crate::worker::{Random, Worker};
 use std::collections::HashMap;

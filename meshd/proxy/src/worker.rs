@@ -7,7 +7,7 @@ use crate::config::frames::{EndpointStat, Reporter, Stats};
 use crate::connect::Pool;
 use crate::events::Events;
 use crate::metrics::{Handle, Metrics};
-use crate::shared::Snapshot;
+use crate::snapshot::Snapshot;
 use crate::tables::{EndpointId, InboundId, ServiceId, Tables};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -20,7 +20,8 @@ def named(name: bytes) -> Backend:
 
 def endpoint(name: str, address: str, **fields: object) -> c.Endpoint:
     service, node, id_ = name.split("/")
-    return c.Endpoint(name=name, id=id_, service=service, node=node, address=address, **fields)  # type: ignore[arg-type]
+    place = {"id": id_, "service": service, "node": node, "address": address}
+    return c.Endpoint(name=name, **place, **fields)  # type: ignore[arg-type]  # passed on as given
 
 
 async def ask_many(port: int, n: int) -> Counter[str]:

@@ -4,7 +4,7 @@ pub mod ewma;
 pub mod outlier;
 
 use crate::config::{Outlier, State};
-use crate::shared::{SharedService, Snapshot};
+use crate::snapshot::{SharedService, Snapshot};
 use crate::tables::{EndpointId, Leg, ServiceId, Tables};
 use ewma::Ewma;
 use outlier::{Row, Rule};

@@ -19,7 +19,7 @@ use crate::http1::{Refused, Sender};
 use crate::metrics::{Flags, Handle};
 use crate::retry;
 use crate::route::matching::{HeaderLines, RequestView};
-use crate::shared::Entered;
+use crate::snapshot::Entered;
 use crate::spiffe::Spiffe;
 use crate::stream::Session;
 use crate::tables::{Inbound, InboundId};
