@@ -37,8 +37,7 @@ BAD_CONFIG = 78
 
 
 class Opened(NamedTuple):
-    """A store, where the authority answers, what runs for the store, the store under a caller's token, its own
-    catalogue."""
+    """A store, where the authority answers, what runs for it, itself under a caller's token, its own catalogue."""
 
     store: SessionStore
     addresses: tuple[str, ...]
@@ -63,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             host = load(given.config, os.environ, given.set)
         sys.exit(asyncio.run(serve(host)))
-    except ConfigError as error:
-        for fault in error.faults:
+    except (ConfigError, RegistryError) as error:
+        for fault in getattr(error, "faults", (f"Registry: {error}",)):
             print(f"meshd: {fault}", file=sys.stderr)
         sys.exit(BAD_CONFIG)
 
@@ -92,10 +91,7 @@ async def serve(host: Host) -> int:
 
 async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Event) -> int:
     """The part with an identity: store, agent, listeners, and their end."""
-    try:
-        opened = open_store(host, around.contact)
-    except RegistryError as error:
-        raise ConfigError(Fault("Registry", str(error))) from error
+    opened = open_store(host, around.contact)
     side = Tasks("store", around.log)
     try:
         if opened.run is not None:
@@ -107,10 +103,7 @@ async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Eve
         if "ca" in host.roles:
             side.start("publish", lambda: keep_published(opened.store, files.Layout(host.data), around.log))
         agent.start()
-        around.log.info("listening", api=f"{host.loopback}:{host.ports.api}", admin=host.ports.admin,
-                        inbound=f"{host.bind.inbound}:{host.ports.inbound}", advertise=agent.address,
-                        identity=names.node_id(agent.identities.trust_domain, host.node),
-                        open_access=host.development)  # fmt: skip
+        agent.announce()
         gc.freeze()
         try:
             code = await attend(agent, side, stop)
@@ -154,5 +147,4 @@ def open_store(host: Host, contact: Contact) -> Opened:
 
         store, catalog = open_consul(host.registry, host.node, advertised(host), contact.pause)
         return Opened(store, host.authorities, store.run, store.acting_as, catalog)
-    # etcd opens here, with its own backend.
     raise ConfigError(Fault("Registry.Kind", f"{kind} is not supported yet", "sqlite, or mesh for another host's"))
