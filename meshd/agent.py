@@ -39,6 +39,7 @@ from policies.compiled import Event, Events
 from registry.api import registration
 from registry.api.fields import Refused
 from registry.api.registration import Registration
+from registry.ca import names
 from registry.ca.authority import Authority
 from registry.ca.authority import Deps as AuthorityDeps
 from registry.ca.files import Layout
@@ -92,7 +93,14 @@ def configured(host: Host, own: frozenset[str]) -> tuple[Registration, ...]:
 class Agent:
     """Build it when identity and store are there; `start`, then `wait`, then `stop`."""
 
-    def __init__(self, host: Host, store: SessionStore, addresses: tuple[str, ...], around: Surroundings) -> None:
+    def __init__(
+        self,
+        host: Host,
+        store: SessionStore,
+        addresses: tuple[str, ...],
+        around: Surroundings,
+        catalog: KvCatalog | None = None,
+    ) -> None:
         self.host = host
         self.store = store
         self.around = around
@@ -105,7 +113,7 @@ class Agent:
         self.tasks = Tasks("meshd", self.log, chance=around.chance)
         layout = Layout(host.data)
         self.identities = Identities(layout, host.node, addresses, self.log, around.now, around.chance)
-        self.catalog = KvCatalog(store, node=host.node, clock=around.clock)
+        self.catalog = catalog or KvCatalog(store, node=host.node, clock=around.clock)
         self.runner = Runner(self.tasks, self._report, around.chance)
         self.registrar = Registrar(
             self._facts(), self.catalog, File(host.data / "registrations.json"), self.runner, self.log, around.clock
@@ -208,7 +216,7 @@ class Agent:
 
     def _compiled(self, version_number: int) -> None:
         self.status.compiled(version_number)
-        if "registry" in self.host.roles:
+        if self.host.roles:
             self.recorder.accepted(self.documents.accepted())
 
     def _applied(self, version_number: int) -> None:
@@ -250,12 +258,20 @@ class Agent:
             ("proxy", self.supervisor.run),
         ):
             self.tasks.start(name, run)
-        if "registry" in self.host.roles:
+        if self.host.roles:
             self.tasks.start("history", self.recorder.run)
         if self.authority is not None:
             authority = self.authority
             self.tasks.start("authority", authority.run)
             self.tasks.start("issuer", lambda: upkeep(Layout(self.host.data), authority, self.log, self.around.now))
+
+    def announce(self) -> None:
+        """Every address and the identity, for the log."""
+        host = self.host
+        self.log.info("listening", api=f"{host.loopback}:{host.ports.api}", admin=host.ports.admin,
+                      inbound=f"{host.bind.inbound}:{host.ports.inbound}", advertise=self.address,
+                      identity=names.node_id(self.identities.trust_domain, host.node),
+                      open_access=host.development)  # fmt: skip
 
     def not_ready(self) -> tuple[str, ...]:
         """Why this host is not ready; empty: it is."""

@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from meshd.config import ConfigError, Host, duration, load, source_address
+from tests.tools import ROOT
 
+CONSUL = (
+    "Node: a\nRegistry: {Kind: consul, Addresses: ['https://10.0.0.9:8501']}\n"
+    f"Join: {{Address: '10.0.0.1:15444', TokenFile: /t, RootHash: {'a' * 64}}}\n"
+)
 MINIMAL = "Node: a\nRoles: [registry, ca]\n"
 
 
@@ -84,6 +89,14 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
         ("Node: a\nRegistry: {Kind: zk}\n", "host.yaml:2: Registry.Kind: Invalid enum value 'zk'"),
         (MINIMAL + "Registry: {TokenFile: /x}\n", "host.yaml:3: Registry.TokenFile: means nothing with Kind: sqlite"),
         (MINIMAL + "Registry: {Address: 'b:1'}\n", "host.yaml:3: Registry.Address: means nothing with Kind: sqlite"),
+        (MINIMAL + "Registry: {Mode: agent}\n", "host.yaml:3: Registry.Mode: means nothing with Kind: sqlite"),
+        (CONSUL + "Roles: [registry, ca]\n", "Roles: the role registry serves sqlite, not consul"),
+        (CONSUL + "LeaseTTL: 9s\n", "LeaseTTL: 9 s: Consul's sessions take no less than 10 s"),
+        (CONSUL.replace("https://", ""), "'10.0.0.9:8501' has no scheme (https://10.0.0.9:8501 or"),
+        (CONSUL.replace("Join", "# "), "Join.Address: missing (address:15444 of the host with the role ca"),
+        ("Node: a\nRegistry: {Kind: consul}\n", "host.yaml:2: Registry.Addresses: missing"),
+        ("Node: a\nRegistry: {Kind: consul, KeyFile: k}\n", "Registry.KeyFile: means nothing without CertFile"),
+        ("Node: a\nRegistry: {Kind: consul, Mode: both}\n", "host.yaml:2: Registry.Mode: Invalid enum value 'both'"),
         (MINIMAL + "Loopback: 10.0.0.1\n", "host.yaml:3: Loopback: 10.0.0.1 is not a loopback address"),
         (MINIMAL + "Advertise: {Address: 127.0.0.1}\n", "host.yaml:3: Advertise.Address: no other host reaches"),
         (MINIMAL + "Advertise: {Address: web.example}\n", "Advertise.Address: 'web.example' is no IP address"),
@@ -92,6 +105,23 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
 )
 def test_fault_names_place_and_hint(tmp_path: Path, text: str, expected: str) -> None:
     assert any(expected in fault for fault in faults(tmp_path, text)), faults(tmp_path, text)
+
+
+def test_a_consul_is_used_as_it_is_named(tmp_path: Path) -> None:
+    host = load(write(tmp_path, CONSUL), {})
+    assert (host.registry.all_addresses, host.registry.mode) == (("https://10.0.0.9:8501",), "")
+    assert host.authorities == ("10.0.0.1:15444",), "where it joined is where it asks for certificates"
+
+
+def test_the_role_ca_alone_goes_with_a_registry_of_its_own_kind(tmp_path: Path) -> None:
+    host = load(write(tmp_path, CONSUL.replace("Join", "# ") + "Roles: [ca]\nBind: {Peer: 10.0.0.1}\n"), {})
+    assert host.authorities == ("10.0.0.1:15444",)
+    assert any("role ca without the role registry" in fault for fault in faults(tmp_path, "Node: a\nRoles: [ca]\n"))
+
+
+def test_the_example_of_a_host_with_consul_is_one(tmp_path: Path) -> None:
+    host = load(ROOT / "deploy" / "consul" / "meshd.yaml", {})
+    assert (host.registry.kind, host.registry.mode) == ("consul", "agent")
 
 
 def test_all_unknown_keys_are_named_at_once(tmp_path: Path) -> None:
