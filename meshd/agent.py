@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from meshd import ports
 from meshd.config import Host, source_address
 from meshd.control.authority import upkeep
+from meshd.control.cold_start import ColdStart
 from meshd.control.contact import Contact
 from meshd.control.documents import Documents
 from meshd.control.drain import Drainer
@@ -45,6 +46,7 @@ from registry.ca.files import Layout
 from registry.catalog import KvCatalog
 from registry.fold import WATCHED, Fold
 from registry.model import Address, CheckResult, Instance, InstanceKey, Node
+from registry.snapshot import Snapshot, capture
 from registry.store import SessionStore
 from registry.watch import Watcher
 
@@ -115,6 +117,7 @@ class Agent:
         self.lease = Lease(store, self._node(), float(host.lease_ttl), host.run / "lease", self.log)
         self.fold = Fold()
         self.watcher = Watcher(store, WATCHED, pause=around.contact.pause, jitter=around.chance)
+        self.cold_start = ColdStart(layout, host.registry.old_snapshot, self._capture, self.log, around.now)
         self.sync = self._sync()
         self.status = Report(host.node, self.version, self.documents, self.dataplane)
         self.publisher = Publisher(store, host.node, lambda: self.lease.id, self.status.current, self.log)
@@ -182,6 +185,7 @@ class Agent:
             dataplane=self.dataplane,
             lease=self.lease,
             memory=Memory(host.data / "memory.json"),
+            cold_start=self.cold_start,
         )
         return Sync(place, parts, self.log, self.around.clock)
 
@@ -197,6 +201,16 @@ class Agent:
         self.status.problems = lambda: tuple(map(str, self.sync.problems))
         self.supervisor.on_events = self._events
         self.dataplane.on_attach = self.sync.poke
+
+    def _capture(self) -> Snapshot | None:
+        """What a start without the registry needs; None until the registry has listed everything once."""
+        fold, around = self.fold, self.around
+        if not fold.complete:
+            return None
+        silent = around.clock() - max(fold.last_event.values())
+        trust_domain = self.identities.trust_domain
+        heard = around.now() - silent
+        return capture(fold, node=self.host.node, trust_domain=trust_domain, index=self.sync.index, heard=heard)
 
     def _check_inbound(self) -> None:
         ports.check("Ports.Inbound", self.host.bind.inbound, self.host.ports.inbound)
@@ -241,6 +255,7 @@ class Agent:
             ("follow", self.sync.follow),
             ("sync", self.sync.run),
             ("keep", self.sync.keep),
+            ("snapshot", self.cold_start.run),
             ("recover", self.sync.recover),
             ("register", self.registrar.run),
             ("identity", self.identities.run),
@@ -281,6 +296,7 @@ class Agent:
         """Leave on purpose: out of the catalogue, wait for what runs, let the proxy finish."""
         self.draining = True
         self.log.info("draining")
+        await self.cold_start.close()
         drainer = Drainer(self.host, self.registrar, self.dataplane, self.supervisor, self.around.clock)
         await drainer.run()
 

@@ -34,7 +34,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", forbid_
 
 
 class Registry(Config, frozen=True, kw_only=True, rename="pascal", forbid_unknown_fields=True):
-    """Where the mesh's state is kept. `mesh`: another meshd's embedded registry, reached on its port 15444."""
+    """Where the mesh's state is kept. `mesh`: another meshd's embedded registry, reached on its port 15444.
+
+    `old_snapshot`: what a start without the registry does with a saved snapshot older than `MaxSnapshotAge`.
+    """
 
     kind: Literal["sqlite", "mesh", "consul", "etcd"] = "sqlite"
     address: str = ""
@@ -43,6 +46,7 @@ class Registry(Config, frozen=True, kw_only=True, rename="pascal", forbid_unknow
     ca_file: str = msgspec.field(default="", name="CAFile")
     cert_file: str = ""
     key_file: str = ""
+    old_snapshot: Literal["serve", "deny"] = "serve"
 
     @property
     def all_addresses(self) -> tuple[str, ...]:

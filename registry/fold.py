@@ -7,7 +7,7 @@ What cannot be read is named in `problems` and changes nothing else. `architectu
 each state of the registry means for traffic; the tests of this file have a test per row.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
@@ -56,6 +56,7 @@ class Fold:
         self.last_event: dict[str, float] = {}  # by prefix: when the store was last heard
         self.unreachable: dict[str, str] = {}  # by prefix: why its watch is without contact
         self.listed: set[str] = set()  # prefixes that were listed once
+        self.restored: set[str] = set()  # prefixes whose values come from a saved snapshot
         self._roster = Roster(max_orphan=max_orphan, max_suspect=max_suspect)
         self._policy = Shelf(keys.POLICY, _document, self.problems)
         self._config = Shelf(keys.CONFIG, _document, self.problems)
@@ -69,6 +70,11 @@ class Fold:
     def instances(self) -> Mapping[InstanceKey, Instance]:
         """What the registry last said of each instance, vanished ones too while they may be in use."""
         return self._roster.instances
+
+    @property
+    def vanished(self) -> Collection[InstanceKey]:
+        """Of `instances`, those whose key is gone although nobody withdrew them."""
+        return self._roster.vanished
 
     @property
     def leases(self) -> Mapping[str, bytes]:
@@ -115,6 +121,11 @@ class Fold:
         """Every watched prefix was listed once: what is compiled from here on may replace a configuration."""
         return self.listed.issuperset(WATCHED)
 
+    @property
+    def usable(self) -> bool:
+        """Every watched prefix was listed, or restored from a saved snapshot."""
+        return (self.listed | self.restored).issuperset(WATCHED)
+
     def endpoints(self, service: str, now: float) -> tuple[Endpoint, ...]:
         """The service's instances as callers see them now, in the order of their keys."""
         return self._roster.endpoints(service, now, frozen=self._frozen)
@@ -137,7 +148,26 @@ class Fold:
             return Change()
         if isinstance(event, Resync):
             self.listed.add(prefix)
+            self.restored.discard(prefix)
         return self._dispatch(prefix, event, now)
+
+    def restore(
+        self, entries: Mapping[str, tuple[Entry, ...]], vanished: Collection[InstanceKey], now: float
+    ) -> Change:
+        """Take in a saved snapshot (`registry.snapshot`) where the store has not been listed yet.
+
+        It stays in force until the store lists the prefix; what that listing lacks has vanished then, as if this
+        process had run all the time.
+        """
+        change = Change()
+        for prefix in WATCHED:
+            if prefix not in self.listed:
+                self.restored.add(prefix)
+                change |= self._dispatch(prefix, Resync(0, entries.get(prefix, ())), now)
+        if keys.SERVICES in self.restored:
+            for key in vanished:
+                change |= Change(services=self._roster.vanish(key, now))
+        return change
 
     def expire(self, now: float) -> Change:
         """Let go of suspects whose time is over; call it at `next_deadline`."""
@@ -152,7 +182,8 @@ class Fold:
     @property
     def _frozen(self) -> bool:
         """Out of contact nobody can vouch for an instance: doubts that are there do not grow old."""
-        return keys.SERVICES in self.unreachable or keys.LEASES in self.unreachable
+        vouching = {keys.SERVICES, keys.LEASES}
+        return not vouching.isdisjoint(self.unreachable.keys() | self.restored)
 
     def _dispatch(self, prefix: str, event: Batch | Resync, now: float) -> Change:
         if prefix == keys.SERVICES:

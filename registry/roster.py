@@ -85,6 +85,11 @@ class Roster:
             moved |= _services(self._by_node[node])
         return moved
 
+    @property
+    def vanished(self) -> Collection[InstanceKey]:
+        """Keys that are gone although nobody withdrew them."""
+        return self._vanished.keys()
+
     # ---- what follows from it -----------------------------------------------------------------------------------
 
     def endpoints(self, service: str, now: float, *, frozen: bool) -> tuple[Endpoint, ...]:

@@ -64,6 +64,15 @@ class ProxyState(Shape, frozen=True, kw_only=True):
     reattached: bool = False
 
 
+class SnapshotState(Shape, frozen=True, kw_only=True):
+    """The saved snapshot. `state`: none, saved, serving (in force: the registry was silent at the start), refused, too
+    old (both: not used, `reason` says why). `age`: seconds since the registry was heard by then; -1: not known."""
+
+    state: str = "none"
+    age: float = -1.0
+    reason: str = ""
+
+
 class RegistryState(Shape, frozen=True, kw_only=True):
     """`last_event_age` seconds since the registry last gave a sign of life; `reachable` false while it is lost."""
 
@@ -71,6 +80,7 @@ class RegistryState(Shape, frozen=True, kw_only=True):
     reachable: bool
     last_event_age: float
     index: int
+    snapshot: SnapshotState = SnapshotState()
 
 
 class Status(Shape, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from meshd.admin.shapes import (
     ProxyState,
     RegistryState,
     ServiceRow,
+    SnapshotState,
     Status,
 )
 from meshd.agent import Agent, cpu_seconds
@@ -60,7 +61,28 @@ def registry(agent: Agent) -> RegistryState:
         reachable=heard is not None and not agent.fold.unreachable,
         last_event_age=round(agent.around.clock() - heard, 3) if heard is not None else -1.0,
         index=agent.sync.index,
+        snapshot=snapshot(agent),
     )
+
+
+def snapshot(agent: Agent) -> SnapshotState:
+    state = agent.cold_start.state
+    word = "saved" if state.word == "serving" and not agent.fold.restored else state.word
+    age = round(max(0.0, agent.around.now() - state.heard), 3) if state.heard else -1.0
+    return SnapshotState(state=word, age=age, reason=state.reason)
+
+
+def staleness(agent: Agent) -> dict[str, float]:
+    """For how many seconds each service's endpoints are unconfirmed: since the registry last spoke of them."""
+    fold = agent.fold
+    heard = [fold.last_event[prefix] for prefix in (keys.SERVICES, keys.LEASES) if prefix in fold.last_event]
+    if fold.restored:
+        silent = agent.around.now() - agent.cold_start.state.heard
+    elif len(heard) == 2:
+        silent = agent.around.clock() - min(heard)
+    else:
+        return {}
+    return dict.fromkeys(fold.services, round(max(0.0, silent), 3))
 
 
 def proxy(agent: Agent) -> ProxyState:
@@ -145,6 +167,14 @@ def warnings(agent: Agent) -> tuple[str, ...]:
     if agent.lease.problem:
         found.append(f"the host's lease cannot be kept: {agent.lease.problem}")
     found += [f"{prefix}: {why}" for prefix, why in sorted(agent.fold.held.items())]
+    saved = snapshot(agent)
+    if saved.state in ("refused", "too old"):
+        found.append(f"the saved snapshot is not used: {saved.reason}")
+    elif saved.state == "serving":
+        note = f"; {saved.reason}" if saved.reason else ""
+        found.append(f"serving from the saved snapshot, {saved.age:.0f} s old{note}")
+    if agent.cold_start.problem:
+        found.append(f"the snapshot cannot be saved: {agent.cold_start.problem}")
     found += [f"the registry is not reached: {why}" for _, why in sorted(agent.fold.unreachable.items())[:1]]
     found += [f"{event.kind}: {event.detail}" for event in agent.events if event.kind == "listener_failed"][-4:]
     return tuple(found)
@@ -258,6 +288,7 @@ def facts(agent: Agent, stats: Stats | None) -> Facts:
             endpoints[service, "ejected" if stat is not None and stat.ejected else one.state] += 1
     wall = agent.around.now()
     rejected = len(agent.documents.rejected)
+    saved = snapshot(agent)
     return Facts(
         version=agent.version,
         node=agent.host.node,
@@ -269,6 +300,10 @@ def facts(agent: Agent, stats: Stats | None) -> Facts:
         proxy_up=agent.dataplane.link is not None,
         proxy_restarts=agent.supervisor.restarts,
         process_cpu=cpu_seconds(),
+        staleness=staleness(agent),
+        snapshot_age=saved.age,
+        snapshot_in_use=saved.state == "serving",
+        snapshot_refused=saved.state in ("refused", "too old"),
     )
 
 

@@ -2,8 +2,8 @@
 
 The first event after a pause is applied at once; what follows soon is compiled together, after 20 ms at the latest,
 sooner where compiling is cheap. Until every watch has listed once nothing is compiled: a fresh meshd must not erase a
-good configuration. The one exception is a proxy that holds nothing at all while the registry stays away: it gets what
-is known from disk.
+good configuration. When the registry is silent at a start, the saved snapshot takes its place; without one only a proxy
+that holds nothing at all gets what else is known from disk.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from meshd.control import history
+from meshd.control.cold_start import ColdStart
 from meshd.control.documents import Documents, Name
 from meshd.control.identity import Identities
 from meshd.control.lease import Lease
@@ -35,7 +36,7 @@ from registry.watch import Watcher
 
 MERGE = 0.02  # seconds: the longest that an event waits for others to be compiled with it
 SHARE = 4.0  # the wait as a multiple of what compiling took last: a burst costs a fifth of a core at most
-PATIENCE = 3.0  # seconds without the registry before an empty proxy is given what the disk knows
+PATIENCE = 3.0  # seconds without the registry before a start goes on with what the disk knows
 
 
 class Log(Protocol):
@@ -70,6 +71,7 @@ class Parts:
     dataplane: Dataplane
     lease: Lease
     memory: Memory
+    cold_start: ColdStart
 
 
 class Endpoints(Mapping[str, tuple[Endpoint, ...]]):
@@ -107,6 +109,7 @@ class Sync:
         self._save = asyncio.Event()
         self._look_up: asyncio.Queue[Name] = asyncio.Queue()
         self._started = clock()
+        self._cold = True  # nobody has looked for a saved snapshot yet
         self._compiled_at = clock() - MERGE
         self._merge = MERGE
         self._meshed: frozenset[str] = frozenset()
@@ -157,11 +160,13 @@ class Sync:
                 self.on_trust()
         if change or before != (bool(parts.fold.unreachable), parts.fold.complete):
             self._dirty.set()
+            parts.cold_start.changed()
 
     def _revocations(self) -> Mapping[str, bytes]:
-        """Until they are listed, those remembered: an event about a root must not forget them."""
+        """Until they are listed, those remembered too: an event about a root must not forget them."""
         fold = self._parts.fold
-        return fold.revocations if keys.REVOCATIONS in fold.listed else self._parts.memory.remembered.revocations
+        remembered = self._parts.memory.remembered.revocations
+        return fold.revocations if keys.REVOCATIONS in fold.listed else {**remembered, **fold.revocations}
 
     def _own(self, prefix: str, event: WatchEvent) -> None:
         """What the registry holds of this host itself."""
@@ -207,6 +212,8 @@ class Sync:
                 await asyncio.sleep(pause)
                 self._dirty.clear()
             self._parts.fold.expire(self._clock())
+            if self._silent():
+                await self._restore()
             if self._may_compile():
                 self._compile()
 
@@ -214,18 +221,36 @@ class Sync:
         """Until something moved, a suspect's time is over, or an empty proxy has waited long enough."""
         now = self._clock()
         deadlines = [self._parts.fold.next_deadline(now)]
-        if not self._parts.fold.complete:
-            deadlines.append(now + PATIENCE / 3)
+        if not self._parts.fold.usable:
+            deadlines.append(self._started + PATIENCE if self._cold else now + PATIENCE / 3)
         known = [deadline for deadline in deadlines if deadline is not None]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, min(known) - now) if known else None):
                 await self._dirty.wait()
 
+    def _silent(self) -> bool:
+        """The registry has not listed everything in time, and the saved snapshot has not been asked for."""
+        waited = self._clock() - self._started >= PATIENCE
+        return waited and self._cold and not self._parts.fold.complete
+
+    async def _restore(self) -> None:
+        """Put the saved snapshot in the place of a registry that is silent."""
+        self._cold = False
+        parts = self._parts
+        found = await parts.cold_start.load()
+        if found is None:
+            return
+        parts.fold.restore(found.entries(), found.vanished, self._clock())
+        self.index = max(self.index, found.index)
+        self._documents()
+        if parts.identities.learn(parts.fold.roots, self._revocations()):
+            self.on_trust()
+
     def _may_compile(self) -> bool:
-        if self._parts.fold.complete:
+        if self._parts.fold.usable:
             return True
         link = self._parts.dataplane.link
-        waited = self._clock() - self._started > PATIENCE
+        waited = self._clock() - self._started >= PATIENCE
         return waited and bool(self._parts.fold.unreachable) and link is not None and not link.hello.holds
 
     def _compile(self) -> None:

@@ -153,14 +153,18 @@ def write(path: Path, data: bytes) -> None:
         raise Unavailable(f"{path} cannot be written: {error.strerror}") from error
 
 
-def read(path: Path) -> bytes:
-    """A private file. Raises NotFound, Unavailable, Denied (open to others; says the command that closes it)."""
+def read(path: Path, *, most: int = _MAX_FILE) -> bytes:
+    """A private file, `most` bytes of it at most.
+
+    Raises NotFound, Unavailable, Denied (open to others; says the command that closes it).
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            _check_private(path, os.fstat(descriptor))
+            status = os.fstat(descriptor)
+            _check_private(path, status)
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(_MAX_FILE)
+                return file.read(min(most, status.st_size))
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
