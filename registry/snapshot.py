@@ -61,6 +61,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             keys.NODES: _entries({keys.node(one.name): values.write(one) for one in self.nodes}),
             keys.CA_ROOTS: _entries({keys.CA_ROOTS + name: value for name, value in self.roots.items()}),
             keys.REVOCATIONS: _entries({keys.REVOCATIONS + name: value for name, value in self.revocations.items()}),
+            keys.STORE_ID: _entries({keys.STORE_ID: self.store_id.encode()} if self.store_id else {}),
         }
 
 
@@ -70,7 +71,7 @@ def capture(fold: Fold, *, node: str, trust_domain: str, index: int, heard: floa
         node=node,
         trust_domain=trust_domain,
         heard=heard,
-        store_id=fold.store_id,
+        store_id=fold.pinned,
         index=index,
         instances=tuple(fold.instances.values()),
         vanished=tuple(fold.vanished),

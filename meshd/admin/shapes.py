@@ -16,6 +16,7 @@ Routes (on 15500 and api.sock, mounted into the Consul-compatible app):
     GET    /v1/mesh/proxy/stats                         policies.compiled.Stats (from a Scrape)
     GET    /v1/mesh/roots                               {"trust_domain", "roots": [{"hash", "subject", "not_after"}]}
     POST   /v1/mesh/tokens                              body TokenRequest -> TokenAnswer (ca role only, else 409)
+    POST   /v1/mesh/registry/adopt                      Adopted (believe the store as it is; ends every hold)
     POST   /v1/mesh/revocations                         body {"identity"|"serial", "reason"} -> {"index": int}
 
 Errors everywhere: {"error", "field", "hint"} with the HTTP status of `registry.api`.
@@ -74,13 +75,21 @@ class SnapshotState(Shape, frozen=True, kw_only=True):
 
 
 class RegistryState(Shape, frozen=True, kw_only=True):
-    """`last_event_age` seconds since the registry last gave a sign of life; `reachable` false while it is lost."""
+    """`last_event_age` seconds since the registry last gave a sign of life; `reachable` false while it is lost.
+
+    `foreign`: why the store is not believed (wiped, restored, another's); `held`: by prefix, why keys that it does
+    not list stay in force; `braked`: by service, instances in use although too many vanished at once.
+    """
 
     kind: str
     reachable: bool
     last_event_age: float
     index: int
     snapshot: SnapshotState = SnapshotState()
+    store_id: str = ""
+    foreign: str = ""
+    held: dict[str, str] = {}
+    braked: dict[str, int] = {}
 
 
 class Status(Shape, frozen=True, kw_only=True):
@@ -192,6 +201,15 @@ class ApplyResult(Shape, frozen=True, kw_only=True):
     applied: tuple[Applied, ...]
     nodes: tuple[str, ...]
     warnings: tuple[ProblemRow, ...] = ()
+
+
+class Adopted(Shape, frozen=True, kw_only=True):
+    """`store_id` as every host will see it; the rest is what this host kept until now and lets go of."""
+
+    store_id: str
+    documents: tuple[str, ...] = ()
+    held: dict[str, str] = {}
+    braked: dict[str, int] = {}
 
 
 class CertRow(Shape, frozen=True, kw_only=True):

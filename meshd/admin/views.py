@@ -62,7 +62,16 @@ def registry(agent: Agent) -> RegistryState:
         last_event_age=round(agent.around.clock() - heard, 3) if heard is not None else -1.0,
         index=agent.sync.index,
         snapshot=snapshot(agent),
+        store_id=agent.fold.store_id,
+        foreign=agent.fold.foreign,
+        held=short(agent.fold.held),
+        braked=dict(agent.fold.braked),
     )
+
+
+def short(held: Mapping[str, str]) -> dict[str, str]:
+    """Prefixes as operators name them: `policy/`."""
+    return {prefix.removeprefix(keys.PREFIX): why for prefix, why in sorted(held.items())}
 
 
 def snapshot(agent: Agent) -> SnapshotState:
@@ -166,7 +175,14 @@ def warnings(agent: Agent) -> tuple[str, ...]:
         found.append(f"the registry does not take our instances: {agent.registrar.problem}")
     if agent.lease.problem:
         found.append(f"the host's lease cannot be kept: {agent.lease.problem}")
-    found += [f"{prefix}: {why}" for prefix, why in sorted(agent.fold.held.items())]
+    if agent.fold.foreign:
+        found.append(f"{agent.fold.foreign}: nothing is let go of until `meshctl registry adopt`")
+    found += [f"{prefix} is held: {why}" for prefix, why in short(agent.fold.held).items()]
+    found += [
+        f"brake: {count} instances of {service} went at once and stay in use as suspect; `meshctl registry adopt` lets"
+        " them go"
+        for service, count in sorted(agent.fold.braked.items())
+    ]
     saved = snapshot(agent)
     if saved.state in ("refused", "too old"):
         found.append(f"the saved snapshot is not used: {saved.reason}")
@@ -250,6 +266,7 @@ def endpoint_row(endpoint: Endpoint, subsets: tuple[str, ...], stat: EndpointSta
 def documents(agent: Agent) -> list[DocumentRow]:
     rows = []
     refused = agent.documents.refused()
+    held = agent.fold.held_documents
     for (kind, name), document in sorted(agent.fold.documents.items()):
         rows.append(
             DocumentRow(
@@ -257,7 +274,7 @@ def documents(agent: Agent) -> list[DocumentRow]:
                 name=name,
                 version=document.version,
                 digest=reports.digest(document.text),
-                state="rejected" if f"{kind}/{name}" in refused else "in-force",
+                state="rejected" if f"{kind}/{name}" in refused else "held" if (kind, name) in held else "in-force",
             )
         )
     return rows
@@ -301,6 +318,9 @@ def facts(agent: Agent, stats: Stats | None) -> Facts:
         proxy_restarts=agent.supervisor.restarts,
         process_cpu=cpu_seconds(),
         staleness=staleness(agent),
+        held=short(agent.fold.held),
+        braked=dict(agent.fold.braked),
+        foreign=bool(agent.fold.foreign),
         snapshot_age=saved.age,
         snapshot_in_use=saved.state == "serving",
         snapshot_refused=saved.state in ("refused", "too old"),

@@ -15,9 +15,10 @@ from typing import Protocol
 from meshd.control import history
 from meshd.control.cold_start import ColdStart
 from meshd.control.documents import Documents, Name
+from meshd.control.gate import Gate
 from meshd.control.identity import Identities
 from meshd.control.lease import Lease
-from meshd.control.memory import Memory
+from meshd.control.memory import Memory, Remembered
 from meshd.control.register import Registrar
 from meshd.control.stored import Stored
 from meshd.dataplane.client import Dataplane
@@ -25,13 +26,17 @@ from policies.compile import compile_host
 from policies.compiled import AnyResource
 from policies.context import registered
 from policies.problem import Problem
+from policies.schema.kinds import AnyDocument
+from policies.schema.mesh import Mesh
 from policies.view import Compiled, HostView
 from policies.view import Protocol as Spoken
 from registry import keys
+from registry.brake import MAX_REMOVAL_PERCENT, WINDOW, Limits
 from registry.errors import RegistryError
 from registry.fold import Change, Fold
 from registry.model import Address, Endpoint
-from registry.store import Alive, Batch, Lost, Resync, Store, WatchEvent
+from registry.store import Alive, Batch, Entry, Lost, Resync, Store, WatchEvent
+from registry.store_id import base
 from registry.watch import Watcher
 
 MERGE = 0.02  # seconds: the longest that an event waits for others to be compiled with it
@@ -109,6 +114,7 @@ class Sync:
         self._save = asyncio.Event()
         self._look_up: asyncio.Queue[Name] = asyncio.Queue()
         self._started = clock()
+        self._gate = Gate()
         self._cold = True  # nobody has looked for a saved snapshot yet
         self._compiled_at = clock() - MERGE
         self._merge = MERGE
@@ -128,6 +134,7 @@ class Sync:
         if self._parts.memory.problem:
             self._log.error("memory lost", problem=self._parts.memory.problem)
         self._meshed, self._spoken = remembered.meshed, remembered.spoken
+        self._parts.fold.pinned = remembered.store_id
         self._parts.identities.learn({}, remembered.revocations)
 
     def poke(self) -> None:
@@ -138,9 +145,18 @@ class Sync:
 
     async def follow(self) -> None:
         """Take in the watcher's events, for ever."""
+        fold, events = self._parts.fold, self._parts.watcher.events
         while True:
-            prefix, event = await self._parts.watcher.events.get()
-            self._take(prefix, event)
+            due = self._gate.deadline()
+            ready = self._gate.overdue(self._clock())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
+                    prefix, event = await events.get()
+                    if prefix in fold.unreachable and not isinstance(event, Lost):
+                        self.on_contact()  # now, not when the gate opens: the watch of the id may be in a pause
+                    ready += self._gate.admit(prefix, event, self._clock())
+            for one in ready:
+                self._take(*one)
 
     def _take(self, prefix: str, event: WatchEvent) -> None:
         parts = self._parts
@@ -152,6 +168,8 @@ class Sync:
             self.index = max(self.index, event.index)
         self._own(prefix, event)
         self._say(before)
+        if change.store:
+            self._store()
         if change.documents:
             self._documents()
         if change.trust:
@@ -178,6 +196,23 @@ class Sync:
         if listed and parts.lease.id is not None and self._place.node not in parts.fold.leases:
             parts.lease.lost()
 
+    def _store(self) -> None:
+        """The store's id moved: remember ours, and say when it is another's."""
+        fold = self._parts.fold
+        if fold.foreign:
+            self._log.error("the store is in doubt; nothing is let go of until `meshctl registry adopt`",
+                            reason=fold.foreign, known=fold.pinned, found=fold.store_id)  # fmt: skip
+        else:
+            self._log.info("store", id=fold.pinned)
+        self._save.set()
+
+    def adopt(self, store_id: str, index: int) -> None:
+        """An operator adopted the store: here at once, elsewhere when the watch shows it."""
+        fold = self._parts.fold
+        fold.pinned = fold.pinned or base(store_id)  # or it would be the first id seen, and no adoption
+        entry = Entry(key=keys.STORE_ID, value=store_id.encode(), version=index, created=index)
+        self._take(keys.STORE_ID, Batch(index, (entry,)))
+
     def _documents(self) -> None:
         documents = self._parts.documents
         for name in sorted(documents.update(self._parts.fold.documents)):
@@ -187,6 +222,7 @@ class Sync:
                                 version=refused.version, problems=refused.problems)  # fmt: skip
             if name in documents.unreadable:
                 self._look_up.put_nowait(name)
+        self._parts.fold.limits = limits(documents.good)
         self._save.set()
 
     def _say(self, before: tuple[bool, bool]) -> None:
@@ -229,9 +265,10 @@ class Sync:
                 await self._dirty.wait()
 
     def _silent(self) -> bool:
-        """The registry has not listed everything in time, and the saved snapshot has not been asked for."""
+        """The registry has not listed everything in time, or not as ours, and nobody has asked for the snapshot."""
+        fold = self._parts.fold
         waited = self._clock() - self._started >= PATIENCE
-        return waited and self._cold and not self._parts.fold.complete
+        return self._cold and (bool(fold.foreign) if fold.complete else waited)
 
     async def _restore(self) -> None:
         """Put the saved snapshot in the place of a registry that is silent."""
@@ -311,7 +348,9 @@ class Sync:
             self._save.clear()
             try:
                 await asyncio.to_thread(self._parts.documents.save)
-                await asyncio.to_thread(self._parts.memory.save, dict(self._revocations()), self._meshed, self._spoken)
+                revocations = dict(self._revocations())
+                remembered = Remembered(revocations, self._meshed, dict(self._spoken), self._parts.fold.pinned)
+                await asyncio.to_thread(self._parts.memory.save, remembered)
             except RegistryError as error:
                 self._log.error("state cannot be kept on disk", error=str(error))
             await asyncio.sleep(1.0)
@@ -331,6 +370,18 @@ class Sync:
                 self._dirty.set()
             else:
                 self._log.error("no valid version is known", document=f"{kind}/{name}")
+
+
+def limits(documents: Mapping[Name, AnyDocument]) -> Limits:
+    """`Registry{MaxRemovalPercent, Window}` of the mesh document."""
+    mesh = documents.get((Mesh.kind, Mesh.kind))
+    if not isinstance(mesh, Mesh):
+        return Limits()
+    percent, window = mesh.registry.max_removal, mesh.registry.window_ms
+    return Limits(
+        percent=MAX_REMOVAL_PERCENT if percent is None else percent / 100,
+        window=WINDOW if window is None else window / 1000,
+    )
 
 
 __all__ = ["Change", "Endpoints", "Parts", "Place", "Sync"]

@@ -41,6 +41,9 @@ class Facts:
     proxy_restarts: int = 0
     process_cpu: float = 0.0  # seconds of this meshd
     staleness: dict[str, float] = field(default_factory=dict)  # seconds by service
+    held: dict[str, str] = field(default_factory=dict)  # why, by prefix
+    braked: dict[str, int] = field(default_factory=dict)  # instances by service
+    foreign: bool = False
     snapshot_age: float = -1.0  # seconds; negative: there is none
     snapshot_in_use: bool = False
     snapshot_refused: bool = False
@@ -150,6 +153,7 @@ def own(facts: Facts) -> Iterator["Metric"]:
     )
     yield _stamps("meshd_registry_staleness_seconds", "For how long a service's endpoints are unconfirmed by the "
                   "registry.", "service", facts.staleness)  # fmt: skip
+    yield from _doubts(facts)
     yield from _snapshot(facts)
     yield _gauge("meshd_config_last_reload_successful", "1: the proxy took all that was sent last, and every document "
                  "was accepted.", float(facts.reload_ok))  # fmt: skip
@@ -162,6 +166,16 @@ def own(facts: Facts) -> Iterator["Metric"]:
     build = InfoMetricFamily("meshd_build", "Version of this meshd.")
     build.add_metric((), {"version": facts.version, "node": facts.node})
     yield build
+
+
+def _doubts(facts: Facts) -> Iterator["Metric"]:
+    """What the registry says and this host does not believe: alarm on any of them above 0."""
+    yield _gauge("meshd_registry_store_foreign", "1: the store is wiped, restored or another's.", float(facts.foreign))
+    yield _stamps("meshd_registry_held", "1: keys below the prefix are in force although the store has lost them.",
+                  "prefix", dict.fromkeys(facts.held, 1.0))  # fmt: skip
+    braked = {service: float(count) for service, count in facts.braked.items()}
+    yield _stamps("meshd_registry_brake_held", "Instances in use although too many vanished at once.", "service",
+                  braked)  # fmt: skip
 
 
 def _snapshot(facts: Facts) -> Iterator["Metric"]:

@@ -2,7 +2,7 @@
 
     identity/node.key node.crt roots.pem trust-domain role.key role.crt
     identity/svc/<service>/<id>.key .crt
-    ca/root.key root.crt issuer.key issuer.crt store-id journal.jsonl revocations.json used/     (authority)
+    ca/root.key root.crt issuer.key issuer.crt store-id store-claimed journal.jsonl revocations.json used/  (authority)
 
 A `.crt` holds the leaf and its issuer. A key and its certificate are two files and change together: the new key
 waits as `<name>.key.next` while the certificate is replaced, so a crash at any point leaves a pair that loads.
@@ -108,6 +108,11 @@ class Layout:
     @property
     def store_id(self) -> Path:
         return self.authority / "store-id"
+
+    @property
+    def store_claimed(self) -> Path:
+        """Exists once the store has had our id: from then on a store without one has been wiped."""
+        return self.authority / "store-claimed"
 
     @property
     def journal(self) -> Path:

@@ -75,3 +75,18 @@ async def test_another_meshs_store_is_noticed(tmp_path: Path) -> None:
     assert await publish_authority(store, layout) == ""
     await store.put(keys.STORE_ID, b"another")
     assert "another mesh" in await publish_authority(store, layout)
+
+
+async def test_a_store_that_lost_its_id_is_not_given_it_again(tmp_path: Path) -> None:
+    init(tmp_path, First("a"), time.time())
+    layout = files.Layout(tmp_path)
+    assert await publish_authority(MemoryStore(), layout) == ""
+    wiped = MemoryStore()
+    assert "wiped" in await publish_authority(wiped, layout)
+    assert await wiped.get(keys.STORE_ID) is None
+    await wiped.put(keys.STORE_ID, init_store_id(layout) + b".1")  # adopted
+    assert await publish_authority(wiped, layout) == ""
+
+
+def init_store_id(layout: files.Layout) -> bytes:
+    return files.read(layout.store_id).strip()

@@ -140,7 +140,7 @@ def test_a_registry_without_policy_keeps_the_documents_until_adopted() -> None:
     assert fold.apply(keys.CONFIG, Resync(1, ()), 1.0) == NOTHING
     assert set(fold.documents) == {("service-router", "web"), ("mesh", "mesh")}
     assert set(fold.held) == {keys.POLICY, keys.CONFIG}
-    assert fold.adopt() == Change(documents=frozenset({("service-router", "web"), ("mesh", "mesh")}))
+    assert fold.adopt(2.0) == Change(documents=frozenset({("service-router", "web"), ("mesh", "mesh")}))
     assert (fold.documents, fold.held) == ({}, {})
 
 
@@ -222,17 +222,9 @@ def test_roots_and_revocations_move_trust() -> None:
     assert (fold.roots, fold.revocations) == ({"r1": b"pem"}, {"x": b"{}"})
     assert fold.apply(keys.REVOCATIONS, Resync(3, ()), 0.0) == NOTHING  # a wiped store revokes no revocation
     assert fold.revocations == {"x": b"{}"}
-    assert fold.adopt() == Change(trust=True)
+    assert fold.adopt(2.0) == Change(trust=True)
     fold.apply(keys.REVOCATIONS, Batch(4, (made.entry(keys.REVOCATIONS + "a/b", b""),)), 0.0)
     assert fold.revocations == {}
-
-
-def test_the_store_id_is_kept_when_the_store_has_none() -> None:
-    fold = holding()
-    assert fold.apply(keys.STORE_ID, Resync(1, (made.entry(keys.STORE_ID, b"one"),)), 0.0) == Change(store=True)
-    assert fold.apply(keys.STORE_ID, Resync(1, ()), 0.0) == NOTHING
-    assert fold.store_id == "one"
-    assert fold.apply(keys.STORE_ID, Batch(2, (made.entry(keys.STORE_ID, b"two"),)), 0.0) == Change(store=True)
 
 
 def test_the_age_of_what_is_known_is_kept_per_prefix() -> None:
@@ -316,49 +308,3 @@ def test_no_value_of_the_store_breaks_the_fold(prefix: str, name: bytes, value: 
     for event in (Batch(2, (bad,)), Resync(3, (bad,)), Batch(4, (), (bad.key,))):
         fold.apply(prefix, event, 1.0)
     assert "web-1" in states(fold, 1.0)
-
-
-# ---- a saved snapshot ---------------------------------------------------------------------------------------------
-
-
-def restored() -> Fold:
-    """From a snapshot: two instances of `web` on hosts a and b, of which only a had a lease."""
-    fold = Fold()
-    saved = {
-        keys.SERVICES: tuple(map(made.stored, (made.instance(), made.instance(node="b", id="web-2")))),
-        keys.LEASES: leases("a"),
-        keys.POLICY: (document("web"),),
-    }
-    fold.restore(saved, (), 0.0)
-    return fold
-
-
-def test_a_snapshot_is_in_force_without_the_registry_and_no_doubt_grows_old() -> None:
-    fold = restored()
-    assert fold.usable
-    assert not fold.complete
-    assert states(fold, MAX_SUSPECT * 2) == {"web-1": "passing", "web-2": "suspect"}
-    assert fold.next_deadline(0.0) is None
-
-
-def test_what_the_registry_lists_after_a_snapshot_replaces_it_and_what_it_lacks_has_vanished() -> None:
-    fold = restored()
-    fold.apply(keys.LEASES, Resync(5, leases("a", "b")), 10.0)
-    fold.apply(keys.SERVICES, Resync(5, (made.stored(made.instance(node="b", id="web-2")),)), 10.0)
-    assert fold.restored.isdisjoint({keys.LEASES, keys.SERVICES})
-    assert states(fold, 11.0) == {"web-1": "suspect", "web-2": "passing"}
-    assert states(fold, 10.0 + MAX_ORPHAN) == {"web-2": "passing"}
-
-
-def test_a_snapshot_never_replaces_what_was_listed() -> None:
-    fold = Fold()
-    fold.apply(keys.POLICY, Resync(5, (document("web", b"new", 5),)), 0.0)
-    assert fold.restore({keys.POLICY: (document("web", b"old"), document("x"))}, (), 1.0) == NOTHING
-    assert {name: one.text for (_, name), one in fold.documents.items()} == {"web": b"new"}
-
-
-def test_an_unreadable_value_of_a_snapshot_is_named_and_skipped() -> None:
-    fold = Fold()
-    fold.restore({keys.SERVICES: (made.entry(keys.instance("web", "a", "1"), b"{"),)}, (), 0.0)
-    assert list(fold.problems) == [keys.instance("web", "a", "1")]
-    assert not fold.instances
