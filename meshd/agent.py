@@ -33,6 +33,7 @@ from meshd.dataplane.client import Dataplane
 from meshd.dataplane.supervise import Supervisor
 from meshd.notify import notify
 from meshd.placed import ConfigError, Fault
+from meshd.reload import Plan, Reloader
 from meshd.tasks import Crashed, Tasks, first
 from meshd.telemetry.log import Log
 from meshd.version import version
@@ -56,7 +57,8 @@ READY_EVERY = 0.05  # seconds
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the process gives: log, environment, Unix time, monotonic time, randomness in [0, 1)."""
+    """What the process gives: log, environment, Unix time, monotonic time, randomness in [0, 1), its configuration
+    read again (raises ConfigError)."""
 
     log: Log
     environ: Mapping[str, str]
@@ -64,6 +66,7 @@ class Surroundings:
     clock: Callable[[], float]
     chance: Callable[[], float]
     contact: Contact
+    reread: Callable[[], Host]
 
 
 def advertised(host: Host) -> str:
@@ -125,6 +128,9 @@ class Agent:
             host, self.dataplane, self.log, around.environ, chance=around.chance, before_start=self._check_inbound
         )
         self.recorder = Recorder(store, self.log, around.now)
+        self.reloader = Reloader(
+            around.reread, lambda: self.host, self._use, lambda text: notify(around.environ, text), self.log
+        )
         self.authority = self._authority(layout) if "ca" in host.roles else None
         self._connect()
 
@@ -212,6 +218,14 @@ class Agent:
         heard = around.now() - silent
         return capture(fold, node=self.host.node, trust_domain=trust_domain, index=self.sync.index, heard=heard)
 
+    async def _use(self, plan: Plan) -> None:
+        """Put what can change of a configuration that was read again into force. Raises ConfigError."""
+        services = configured(plan.host, self.own_addresses)
+        self.host = plan.host
+        self.sync.access_log(plan.host.proxy.access_log)
+        if "Services" in plan.changed:
+            await self.registrar.configure(services)
+
     def _check_inbound(self) -> None:
         ports.check("Ports.Inbound", self.host.bind.inbound, self.host.ports.inbound)
 
@@ -263,6 +277,7 @@ class Agent:
             ("status", self.publisher.run),
             ("dataplane", self.dataplane.run),
             ("proxy", self.supervisor.run),
+            ("reload", self.reloader.run),
         ):
             self.tasks.start(name, run)
         if "registry" in self.host.roles:

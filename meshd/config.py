@@ -154,6 +154,13 @@ def load(
     path: Path | None, environ: Mapping[str, str], sets: Sequence[str] = (), *, hostname: str | None = None
 ) -> Host:
     """Read, merge and check. `hostname`: the default of `Node`. Raises ConfigError with all that is wrong."""
+    return read_host(path, environ, sets, hostname=hostname)[0]
+
+
+def read_host(
+    path: Path | None, environ: Mapping[str, str], sets: Sequence[str] = (), *, hostname: str | None = None
+) -> tuple[Host, Mapping[str, str]]:
+    """As `load`; also where each setting was given, by `$.<path>`: `file:line`, a variable or a flag."""
     places: dict[str, str] = {}
     tree = read(path, places) if path else {}
     for variable in sorted(environ):
@@ -177,7 +184,7 @@ def load(
     faults = [Fault(place_of(places, "$." + key), f"{key}: {message}", hint) for key, message, hint in _check(host)]
     if faults:
         raise ConfigError(*faults)
-    return host
+    return host, places
 
 
 def _hook(kind: type, value: object) -> object:

@@ -183,6 +183,11 @@ def warnings(agent: Agent) -> tuple[str, ...]:
         " them go"
         for service, count in sorted(agent.fold.braked.items())
     ]
+    reloaded = agent.reloader.state
+    if reloaded.problem:
+        found.append(f"the configuration was not reloaded: {reloaded.problem}")
+    if reloaded.waiting:
+        found.append(f"settings wait for the next start of meshd: {', '.join(reloaded.waiting)}")
     saved = snapshot(agent)
     if saved.state in ("refused", "too old"):
         found.append(f"the saved snapshot is not used: {saved.reason}")

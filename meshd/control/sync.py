@@ -9,7 +9,7 @@ that holds nothing at all gets what else is known from disk.
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from meshd.control import history
@@ -139,6 +139,11 @@ class Sync:
 
     def poke(self) -> None:
         """Something of this host changed: instances, certificates, or the proxy was attached."""
+        self._dirty.set()
+
+    def access_log(self, path: str) -> None:
+        """Where the proxy writes its access log from now on; empty: its stdout."""
+        self._place = replace(self._place, access_log=path)
         self._dirty.set()
 
     # ---- events in --------------------------------------------------------------------------------------------------
