@@ -320,12 +320,25 @@ class Sync:
             loopback=self._place.loopback,
             local=parts.registrar.local,
             endpoints=Endpoints(parts.fold, now),
-            documents=parts.documents.good,
+            documents=self._in_force(),
             access_log_path=self._place.access_log,
             unreadable=parts.documents.unreadable,
             meshed=self._meshed,
             spoken=self._spoken,
         )
+
+    @property
+    def _heard_documents(self) -> bool:
+        """From the registry, or from the signed snapshot in its place."""
+        return self._parts.fold.listed | self._parts.fold.restored >= {keys.POLICY, keys.CONFIG}
+
+    def _in_force(self) -> Mapping[Name, AnyDocument]:
+        """Until policy is heard what the disk remembers; nothing where the snapshot must not be used: calls are denied
+        then, and older copies beside it would undo that."""
+        parts = self._parts
+        if self._heard_documents:
+            return parts.documents.good
+        return {} if parts.cold_start.state.word in ("refused", "too old") else parts.documents.remembered()
 
     def _learn(self) -> None:
         """What outlives the instances that said it."""
@@ -352,7 +365,8 @@ class Sync:
             await self._save.wait()
             self._save.clear()
             try:
-                await asyncio.to_thread(self._parts.documents.save)
+                if self._heard_documents:  # before that it would forget what the disk remembers
+                    await asyncio.to_thread(self._parts.documents.save)
                 revocations = dict(self._revocations())
                 remembered = Remembered(revocations, self._meshed, dict(self._spoken), self._parts.fold.pinned)
                 await asyncio.to_thread(self._parts.memory.save, remembered)

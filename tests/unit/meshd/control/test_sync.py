@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+from meshd.control.cold_start import State
+from meshd.control.documents import Documents
 from meshd.control.sync import MERGE, Endpoints
 from registry import keys, snapshot
 from registry.brake import Limits
@@ -81,6 +83,22 @@ async def test_an_empty_proxy_is_given_what_the_disk_knows(fresh: Single) -> Non
     assert not agent.sync._may_compile()  # one that serves is left alone
     running.link.close()
     await fresh.proxy.stop()
+
+
+async def test_documents_on_disk_are_in_force_until_the_registry_is_heard(fresh: Single) -> None:
+    """A host that restarts while the registry is away would otherwise deny every call."""
+    agent, name = fresh.agent, ("service-defaults", "web")
+    before = Documents(fresh.host.data / "documents.json")
+    before.update({name: Document(kind=name[0], name=name[1], text=b"Protocol: http\n", version=5)})
+    before.save()
+    agent.load()
+    assert agent.sync.view().documents.keys() == {name}
+    agent.cold_start.state = State("too old")
+    assert agent.sync.view().documents == {}  # Registry.OldSnapshot: deny
+    agent.cold_start.state = State()
+    for prefix in WATCHED:
+        agent.sync._take(prefix, Resync(1, ()))
+    assert agent.sync.view().documents == {}
 
 
 async def test_a_refused_document_without_a_good_version_comes_from_the_history(single: Single) -> None:
