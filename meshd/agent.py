@@ -10,10 +10,12 @@ import contextlib
 import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from meshd import ports
 from meshd.config import Host, source_address
 from meshd.control.authority import upkeep
+from meshd.control.cold_start import ColdStart
 from meshd.control.contact import Contact
 from meshd.control.documents import Documents
 from meshd.control.drain import Drainer
@@ -32,6 +34,7 @@ from meshd.dataplane.client import Dataplane
 from meshd.dataplane.supervise import Supervisor
 from meshd.notify import notify
 from meshd.placed import ConfigError, Fault
+from meshd.reload import Plan, Reloader
 from meshd.tasks import Crashed, Tasks, first
 from meshd.telemetry.log import Log
 from meshd.version import version
@@ -46,6 +49,7 @@ from registry.ca.files import Layout
 from registry.catalog import KvCatalog
 from registry.fold import WATCHED, Fold
 from registry.model import Address, CheckResult, Instance, InstanceKey, Node
+from registry.snapshot import Snapshot, capture
 from registry.store import SessionStore
 from registry.watch import Watcher
 
@@ -55,7 +59,8 @@ READY_EVERY = 0.05  # seconds
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the process gives: log, environment, Unix time, monotonic time, randomness in [0, 1)."""
+    """What the process gives: log, environment, Unix time, monotonic time, randomness in [0, 1), its configuration
+    read again (raises ConfigError)."""
 
     log: Log
     environ: Mapping[str, str]
@@ -63,6 +68,7 @@ class Surroundings:
     clock: Callable[[], float]
     chance: Callable[[], float]
     contact: Contact
+    reread: Callable[[], Host]
 
 
 def advertised(host: Host) -> str:
@@ -115,14 +121,14 @@ class Agent:
         self.identities = Identities(layout, host.node, addresses, self.log, around.now, around.chance)
         self.catalog = catalog or KvCatalog(store, node=host.node, clock=around.clock)
         self.runner = Runner(self.tasks, self._report, around.chance)
-        self.registrar = Registrar(
-            self._facts(), self.catalog, File(host.data / "registrations.json"), self.runner, self.log, around.clock
-        )
+        registrations = File(host.data / "registrations.json")
+        self.registrar = Registrar(self._facts(), self.catalog, registrations, self.runner, self.log, around.clock)
         self.documents = Documents(host.data / "documents.json")
         self.dataplane = Dataplane(self.log, self._applied)
         self.lease = Lease(store, self._node(), float(host.lease_ttl), host.run / "lease", self.log)
         self.fold = Fold()
         self.watcher = Watcher(store, WATCHED, pause=around.contact.pause, jitter=around.chance)
+        self.cold_start = ColdStart(layout, host.registry.old_snapshot, self._capture, self.log, around.now)
         self.sync = self._sync()
         self.status = Report(host.node, self.version, self.documents, self.dataplane)
         self.publisher = Publisher(store, host.node, lambda: self.lease.id, self.status.current, self.log)
@@ -130,6 +136,7 @@ class Agent:
             host, self.dataplane, self.log, around.environ, chance=around.chance, before_start=self._check_inbound
         )
         self.recorder = Recorder(store, self.log, around.now)
+        self.reloader = Reloader(around.reread, lambda: self.host, self._use, partial(notify, around.environ), self.log)
         self.authority = self._authority(layout) if "ca" in host.roles else None
         self._connect()
 
@@ -190,6 +197,7 @@ class Agent:
             dataplane=self.dataplane,
             lease=self.lease,
             memory=Memory(host.data / "memory.json"),
+            cold_start=self.cold_start,
         )
         return Sync(place, parts, self.log, self.around.clock)
 
@@ -205,6 +213,24 @@ class Agent:
         self.status.problems = lambda: tuple(map(str, self.sync.problems))
         self.supervisor.on_events = self._events
         self.dataplane.on_attach = self.sync.poke
+
+    def _capture(self) -> Snapshot | None:
+        """What a start without the registry needs; None until the registry has listed everything once."""
+        fold, around = self.fold, self.around
+        if not fold.complete:
+            return None
+        silent = around.clock() - max(fold.last_event.values())
+        trust_domain = self.identities.trust_domain
+        heard = around.now() - silent
+        return capture(fold, node=self.host.node, trust_domain=trust_domain, index=self.sync.index, heard=heard)
+
+    async def _use(self, plan: Plan) -> None:
+        """Put what can change of a configuration that was read again into force. Raises ConfigError."""
+        services = configured(plan.host, self.own_addresses)
+        self.host = plan.host
+        self.sync.access_log(plan.host.proxy.access_log)
+        if "Services" in plan.changed:
+            await self.registrar.configure(services)
 
     def _check_inbound(self) -> None:
         ports.check("Ports.Inbound", self.host.bind.inbound, self.host.ports.inbound)
@@ -249,6 +275,7 @@ class Agent:
             ("follow", self.sync.follow),
             ("sync", self.sync.run),
             ("keep", self.sync.keep),
+            ("snapshot", self.cold_start.run),
             ("recover", self.sync.recover),
             ("register", self.registrar.run),
             ("identity", self.identities.run),
@@ -256,6 +283,7 @@ class Agent:
             ("status", self.publisher.run),
             ("dataplane", self.dataplane.run),
             ("proxy", self.supervisor.run),
+            ("reload", self.reloader.run),
         ):
             self.tasks.start(name, run)
         if self.host.roles:
@@ -297,6 +325,7 @@ class Agent:
         """Leave on purpose: out of the catalogue, wait for what runs, let the proxy finish."""
         self.draining = True
         self.log.info("draining")
+        await self.cold_start.close()
         drainer = Drainer(self.host, self.registrar, self.dataplane, self.supervisor, self.around.clock)
         await drainer.run()
 

@@ -37,6 +37,7 @@ class Registry(Config, frozen=True, kw_only=True, rename="pascal", forbid_unknow
     """Where the mesh's state is kept. `mesh`: another meshd's embedded registry, reached on its port 15444.
 
     `mode` (consul): `agent`, the default, registers with the host's own Consul agent; `agentless` in the catalogue.
+    `old_snapshot`: what a start without the registry does with a saved snapshot older than `MaxSnapshotAge`.
     """
 
     kind: Literal["sqlite", "mesh", "consul", "etcd"] = "sqlite"
@@ -47,6 +48,7 @@ class Registry(Config, frozen=True, kw_only=True, rename="pascal", forbid_unknow
     cert_file: str = ""
     key_file: str = ""
     mode: Literal["", "agent", "agentless"] = ""
+    old_snapshot: Literal["serve", "deny"] = "serve"
 
     @property
     def all_addresses(self) -> tuple[str, ...]:
@@ -160,6 +162,13 @@ def load(
     path: Path | None, environ: Mapping[str, str], sets: Sequence[str] = (), *, hostname: str | None = None
 ) -> Host:
     """Read, merge and check. `hostname`: the default of `Node`. Raises ConfigError with all that is wrong."""
+    return read_host(path, environ, sets, hostname=hostname)[0]
+
+
+def read_host(
+    path: Path | None, environ: Mapping[str, str], sets: Sequence[str] = (), *, hostname: str | None = None
+) -> tuple[Host, Mapping[str, str]]:
+    """As `load`; also where each setting was given, by `$.<path>`: `file:line`, a variable or a flag."""
     places: dict[str, str] = {}
     tree = read(path, places) if path else {}
     for variable in sorted(environ):
@@ -183,7 +192,7 @@ def load(
     faults = [Fault(place_of(places, "$." + key), f"{key}: {message}", hint) for key, message, hint in _check(host)]
     if faults:
         raise ConfigError(*faults)
-    return host
+    return host, places
 
 
 def _hook(kind: type, value: object) -> object:

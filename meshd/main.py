@@ -1,9 +1,8 @@
-"""`meshd run --config FILE` and `meshd dev`: wiring only.
+"""`meshd run --config FILE`, `meshd dev` and `meshd config show`: wiring only.
 
 Exit codes: 0 ended on request, 1 a part crashed, 78 the configuration cannot be used.
 """
 
-import argparse
 import asyncio
 import gc
 import os
@@ -12,10 +11,10 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
-from meshd import dev
+from meshd import arguments, dev, origin
 from meshd.agent import Agent, Surroundings, advertised, attend, signalled
 from meshd.config import Host, load
 from meshd.control import join
@@ -48,33 +47,30 @@ class Opened(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Console entry point."""
-    parser = argparse.ArgumentParser(prog="meshd", description="The control process of one host of the mesh.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run this host of a mesh")
-    run.add_argument("--config", type=Path, metavar="FILE")
-    develop = commands.add_parser("dev", help="a mesh of one host, without configuration, open to every local user")
-    for command in (run, develop):
-        command.add_argument("--set", action="append", default=[], metavar="A.B=C", help="overrides the file")
-    given = parser.parse_args(argv)
+    given = arguments.parser().parse_args(argv)
+    sets = [*dev.settings(), *given.set] if given.command == "dev" else given.set
     try:
-        if given.command == "dev":
-            host = dev.prepare(load(None, os.environ, [*dev.settings(), *given.set]), time.time())
-        else:
-            host = load(given.config, os.environ, given.set)
-        sys.exit(asyncio.run(serve(host)))
+        if given.command == "config":
+            print(origin.render(origin.rows(given.config, os.environ, sets), origins=given.origin, output=given.output))
+            return
+        reread = partial(load, given.config, os.environ, sets)
+        host = dev.prepare(reread(), time.time()) if given.command == "dev" else reread()
+        sys.exit(asyncio.run(serve(host, reread)))
     except (ConfigError, RegistryError) as error:
         for fault in getattr(error, "faults", (f"Registry: {error}",)):
             print(f"meshd: {fault}", file=sys.stderr)
         sys.exit(BAD_CONFIG)
 
 
-async def serve(host: Host) -> int:
+async def serve(host: Host, reread: Callable[[], Host]) -> int:
     """Run one host until a signal or a crash. Raises ConfigError."""
     log = logs.install(time.time, node=host.node)
-    around = Surroundings(log, os.environ, time.time, time.monotonic, random.random, Contact())
+    around = Surroundings(log, os.environ, time.time, time.monotonic, random.random, Contact(), reread)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    # Until there is something to reload it must not end us; ignoring it would be handed down to the proxy.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
     if host.proxy.manage:
         binary(host, os.environ)
     lock = Lock(host.run)

@@ -18,7 +18,7 @@ from meshd.admin import api, app
 from meshd.agent import Agent
 from meshd.config import Host
 from meshd.telemetry.log import Log
-from registry import keys
+from registry import keys, store_id
 from registry.api.access import Access, Grant
 from registry.api.app import build_app, runner
 from registry.api.context import Deps
@@ -148,19 +148,32 @@ def access(host: Host) -> Access:
 
 
 async def publish_authority(store: Store, layout: files.Layout) -> str:
-    """Write what tells this store from another one: its id, and the root for people to see. Returns a problem or ""."""
-    store_id = init.read_store_id(layout).encode()
+    """Write what tells this store from another one: its id, and the root for people to see. Returns a problem or "".
+
+    The id is written once in the life of an authority. A store that has lost it was wiped; writing it again would
+    make every host believe what is left there.
+    """
+    problem = await _claim(store, layout)
     root = files.read_certificates(layout.roots)[0]
-    problem = ""
-    try:
-        await store.put(keys.STORE_ID, store_id, expect=0)
-    except Conflict:
-        found = await store.get(keys.STORE_ID)
-        if found is not None and found.value != store_id:
-            problem = "the store belongs to another mesh: its store-id is not that of this host's authority"
     with suppress(Conflict):
         await store.put(keys.CA_ROOTS + bundle.root_hash(root)[:32], bundle.publish(root), expect=0)
     return problem
+
+
+async def _claim(store: Store, layout: files.Layout) -> str:
+    own = init.read_store_id(layout)
+    found = await store.get(keys.STORE_ID)
+    if found is None and layout.store_claimed.exists():
+        return store_id.WHY["absent"]
+    if found is None:
+        with suppress(Conflict):
+            await store.put(keys.STORE_ID, own.encode(), expect=0)
+        found = await store.get(keys.STORE_ID)
+    if found is None or store_id.base(found.value.decode("ascii", "replace")) != own:
+        return "the store belongs to another mesh: its store-id is not that of this host's authority"
+    if not layout.store_claimed.exists():
+        await asyncio.to_thread(files.write, layout.store_claimed, own.encode() + b"\n")
+    return ""
 
 
 async def keep_published(store: Store, layout: files.Layout, log: Log) -> None:

@@ -5,6 +5,8 @@ Instances that leave on purpose are marked first (`state` withdrawn) and never c
 
 from collections.abc import Collection, Mapping
 
+import msgspec
+
 from registry.model import InstanceKey
 
 MIN_INSTANCES = 3
@@ -15,26 +17,30 @@ MIN_DOCUMENTS = 3
 DOCUMENTS_PERCENT = 20.0
 
 
-def braked(
-    total: int,
-    missing: Mapping[InstanceKey, float],
-    *,
-    percent: float = MAX_REMOVAL_PERCENT,
-    window: float = WINDOW,
-) -> frozenset[InstanceKey]:
+class Limits(msgspec.Struct, frozen=True):
+    """`Registry{MaxRemovalPercent, Window}` of the mesh document; `window` in seconds."""
+
+    percent: float = MAX_REMOVAL_PERCENT
+    window: float = WINDOW
+
+
+DEFAULT = Limits()
+
+
+def braked(total: int, missing: Mapping[InstanceKey, float], limits: Limits = DEFAULT) -> frozenset[InstanceKey]:
     """Which of a service's missing instances went in a wave that is too big to believe.
 
-    `total`: all its instances, missing ones too; `missing`: since when, in seconds. A wave is what went within
-    `window` seconds: at least 3 instances on at least 2 nodes and more than `percent` of the service.
+    `total`: all its instances, missing ones too; `missing`: since when, in seconds. A wave is what went within the
+    window: at least 3 instances on at least 2 nodes and more than the percentage of the service.
     """
     order = sorted(missing, key=lambda key: (missing[key], key))
     held: set[InstanceKey] = set()
     first = 0
     for last, key in enumerate(order):
-        while missing[key] - missing[order[first]] > window:
+        while missing[key] - missing[order[first]] > limits.window:
             first += 1
         wave = order[first : last + 1]
-        if _too_big(wave, total, percent):
+        if _too_big(wave, total, limits.percent):
             held.update(wave)
     return frozenset(held)
 

@@ -7,18 +7,28 @@ What cannot be read is named in `problems` and changes nothing else. `architectu
 each state of the registry means for traffic; the tests of this file have a test per row.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import msgspec
 
-from registry import keys, values
+from registry import brake, keys, store_id, values
 from registry.errors import Corrupt
 from registry.model import Document, Endpoint, Instance, InstanceKey, Node
 from registry.roster import MAX_ORPHAN, MAX_SUSPECT, Roster
 from registry.shelf import Shelf
 from registry.store import Alive, Batch, Entry, Lost, Resync, WatchEvent
 
-WATCHED = (keys.SERVICES, keys.POLICY, keys.CONFIG, keys.LEASES, keys.NODES, keys.CA_ROOTS, keys.REVOCATIONS)
+WATCHED = (
+    keys.SERVICES,
+    keys.POLICY,
+    keys.CONFIG,
+    keys.LEASES,
+    keys.NODES,
+    keys.CA_ROOTS,
+    keys.REVOCATIONS,
+    keys.STORE_ID,
+)
 MAX_DOCUMENT = 256 * 1024  # bytes
 
 
@@ -48,17 +58,20 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fold:
-    """Feed it `apply` for every event of a watch of each prefix in `WATCHED` (and of `keys.STORE_ID`)."""
+    """Feed it `apply` for every event of a watch of each prefix in `WATCHED`."""
 
     def __init__(self, *, max_orphan: float = MAX_ORPHAN, max_suspect: float = MAX_SUSPECT) -> None:
-        self.store_id = ""
+        self.store_id = ""  # as the store shows it
+        self.pinned = ""  # the store's id that is believed here; set it to what was known before a restart
+        self.foreign = ""  # why the store is not believed; empty: it is
         self.problems: dict[str, str] = {}  # by key: why its value is not in force
         self.last_event: dict[str, float] = {}  # by prefix: when the store was last heard
         self.unreachable: dict[str, str] = {}  # by prefix: why its watch is without contact
         self.listed: set[str] = set()  # prefixes that were listed once
+        self.restored: set[str] = set()  # prefixes whose values come from a saved snapshot
         self._roster = Roster(max_orphan=max_orphan, max_suspect=max_suspect)
-        self._policy = Shelf(keys.POLICY, _document, self.problems)
-        self._config = Shelf(keys.CONFIG, _document, self.problems)
+        self._policy = Shelf(keys.POLICY, _document, self.problems, park=True)
+        self._config = Shelf(keys.CONFIG, _document, self.problems, park=True)
         self._nodes = Shelf(keys.NODES, _node, self.problems)
         self._roots = Shelf(keys.CA_ROOTS, _opaque(keys.CA_ROOTS), self.problems)
         self._revocations = Shelf(keys.REVOCATIONS, _opaque(keys.REVOCATIONS), self.problems)
@@ -69,6 +82,11 @@ class Fold:
     def instances(self) -> Mapping[InstanceKey, Instance]:
         """What the registry last said of each instance, vanished ones too while they may be in use."""
         return self._roster.instances
+
+    @property
+    def vanished(self) -> Collection[InstanceKey]:
+        """Of `instances`, those whose key is gone although nobody withdrew them."""
+        return self._roster.vanished
 
     @property
     def leases(self) -> Mapping[str, bytes]:
@@ -101,19 +119,36 @@ class Fold:
     @property
     def held(self) -> Mapping[str, str]:
         """By prefix: why keys that the store no longer lists are still in force."""
-        shelves = {
-            keys.POLICY: self._policy.held,
-            keys.CONFIG: self._config.held,
-            keys.NODES: self._nodes.held,
-            keys.CA_ROOTS: self._roots.held,
-            keys.REVOCATIONS: self._revocations.held,
-        }
-        return {prefix: reason for prefix, reason in shelves.items() if reason}
+        return {prefix: shelf.held for prefix, shelf in self._shelves.items() if shelf.held}
+
+    @property
+    def held_documents(self) -> frozenset[tuple[str, str]]:
+        """(kind, name) of documents that are in force although the store does not list them."""
+        return _document_names(frozenset(self._policy.unlisted | self._config.unlisted))
+
+    @property
+    def braked(self) -> Mapping[str, int]:
+        """By service: how many instances stay in use, as suspect, because too many vanished at once."""
+        return self._roster.braked()
+
+    @property
+    def limits(self) -> brake.Limits:
+        """When the brake takes hold; may be set."""
+        return self._roster.limits
+
+    @limits.setter
+    def limits(self, limits: brake.Limits) -> None:
+        self._roster.limits = limits
 
     @property
     def complete(self) -> bool:
         """Every watched prefix was listed once: what is compiled from here on may replace a configuration."""
         return self.listed.issuperset(WATCHED)
+
+    @property
+    def usable(self) -> bool:
+        """Every watched prefix was listed, or restored from a saved snapshot."""
+        return (self.listed | self.restored).issuperset(WATCHED)
 
     def endpoints(self, service: str, now: float) -> tuple[Endpoint, ...]:
         """The service's instances as callers see them now, in the order of their keys."""
@@ -137,40 +172,84 @@ class Fold:
             return Change()
         if isinstance(event, Resync):
             self.listed.add(prefix)
+            self.restored.discard(prefix)
         return self._dispatch(prefix, event, now)
+
+    def restore(
+        self, entries: Mapping[str, tuple[Entry, ...]], vanished: Collection[InstanceKey], now: float
+    ) -> Change:
+        """Take in a saved snapshot (`registry.snapshot`) where the store has not been listed yet.
+
+        It stays in force until the store lists the prefix; what that listing lacks has vanished then, as if this
+        process had run all the time. What a store in doubt has listed is completed from it.
+        """
+        change = Change()
+        self.pinned = self.pinned or _value(entries.get(keys.STORE_ID, ()))
+        for prefix in WATCHED:
+            saved = entries.get(prefix, ())
+            if prefix not in self.listed:
+                self.restored.add(prefix)
+                change |= Change() if prefix == keys.STORE_ID else self._dispatch(prefix, Resync(0, saved), now)
+            elif self.foreign:
+                change |= self._recall(prefix, saved, now)
+        if keys.SERVICES in self.restored:
+            for key in vanished:
+                change |= Change(services=self._roster.vanish(key, now))
+        return change
+
+    def _recall(self, prefix: str, saved: tuple[Entry, ...], now: float) -> Change:
+        """What the snapshot knows and a store in doubt has not shown: it counts as vanished, and is held."""
+        shelf = self._shelves.get(prefix)
+        if shelf is not None:
+            return _moved({prefix: shelf.recall(saved)})
+        change = Change()
+        for entry in saved if prefix == keys.SERVICES else ():
+            name = keys.parse_instance(entry.key)
+            if name is not None and InstanceKey(*name) not in self.instances:
+                change |= Change(services=self._put_instance(entry, now))
+                self._roster.vanish(InstanceKey(*name), now)
+        return change
 
     def expire(self, now: float) -> Change:
         """Let go of suspects whose time is over; call it at `next_deadline`."""
         return Change() if self._frozen else Change(services=self._roster.expire(now))
 
-    def adopt(self) -> Change:
-        """An operator says that what vanished was meant to: nothing is held any more."""
-        documents = self._policy.adopt() | self._config.adopt()
-        trust = self._roots.adopt() | self._revocations.adopt()
-        return Change(documents=_document_names(documents), trust=bool(trust), nodes=bool(self._nodes.adopt()))
+    def adopt(self, now: float) -> Change:
+        """An operator says that what vanished was meant to, and that the store is ours: nothing is held any more."""
+        self.foreign = ""
+        if self.store_id:
+            self.pinned = self.store_id
+        moved = {prefix: shelf.adopt() for prefix, shelf in self._shelves.items()}
+        return Change(services=self._roster.adopt(now)) | _moved(moved)
+
+    @property
+    def _shelves(self) -> Mapping[str, Shelf[Any]]:
+        return {
+            keys.POLICY: self._policy,
+            keys.CONFIG: self._config,
+            keys.NODES: self._nodes,
+            keys.CA_ROOTS: self._roots,
+            keys.REVOCATIONS: self._revocations,
+        }
 
     @property
     def _frozen(self) -> bool:
-        """Out of contact nobody can vouch for an instance: doubts that are there do not grow old."""
-        return keys.SERVICES in self.unreachable or keys.LEASES in self.unreachable
+        """Without contact, or to a store in doubt, nobody can vouch for an instance: doubts do not grow old."""
+        if self.foreign:
+            return True
+        vouching = {keys.SERVICES, keys.LEASES}
+        return not vouching.isdisjoint(self.unreachable.keys() | self.restored)
 
     def _dispatch(self, prefix: str, event: Batch | Resync, now: float) -> Change:
         if prefix == keys.SERVICES:
             return Change(services=self._apply_services(event, now))
         if prefix == keys.LEASES:
             return Change(services=self._apply_leases(event, now))
-        if prefix == keys.POLICY:
-            return Change(documents=_document_names(self._policy.apply(event)))
-        if prefix == keys.CONFIG:
-            return Change(documents=_document_names(self._config.apply(event)))
-        if prefix == keys.NODES:
-            return Change(nodes=bool(self._nodes.apply(event)))
-        if prefix == keys.CA_ROOTS:
-            return Change(trust=bool(self._roots.apply(event)))
-        if prefix == keys.REVOCATIONS:
-            return Change(trust=bool(self._revocations.apply(event)))
         if prefix == keys.STORE_ID:
-            return Change(store=self._apply_store_id(event))
+            return self._apply_store_id(event, now)
+        shelf = self._shelves.get(prefix)
+        if shelf is not None:
+            return _moved({prefix: shelf.apply(event)})
         raise ValueError(f"{prefix} is not a prefix that the fold knows")
 
     def _apply_services(self, event: Batch | Resync, now: float) -> frozenset[str]:
@@ -205,14 +284,28 @@ class Fold:
             moved |= self._roster.lease_gone(key.removeprefix(keys.LEASES), now)
         return moved.union(*(self._roster.lease_put(node, value) for node, value in _leases(event.puts).items()))
 
-    def _apply_store_id(self, event: Batch | Resync) -> bool:
-        """An absent store id changes nothing here: a wiped store has none, and is not to be believed."""
-        found = event.puts if isinstance(event, Batch) else event.entries
-        before = self.store_id
-        for entry in found:
-            if entry.key == keys.STORE_ID:
-                self.store_id = entry.value.decode("ascii", "replace")
-        return self.store_id != before
+    def _apply_store_id(self, event: Batch | Resync, now: float) -> Change:
+        """A store that is wiped, restored or another one is believed again when an operator has adopted it."""
+        entries = event.entries if isinstance(event, Resync) else event.puts
+        gone = isinstance(event, Resync) or keys.STORE_ID in event.deletes
+        found = tuple(entry for entry in entries if entry.key == keys.STORE_ID)
+        before = (self.store_id, self.pinned, self.foreign)
+        if found or gone:
+            self.store_id = _value(found)
+        verdict = store_id.judge(self.pinned, self.store_id)
+        change = Change()
+        if verdict == "first":
+            self.pinned = self.store_id
+        elif verdict == "adopted":
+            change = self.adopt(now)
+        elif verdict == "same" and self.foreign:
+            self.foreign = ""
+            change = _moved({prefix: shelf.thaw() for prefix, shelf in self._shelves.items()})
+        elif verdict != "same":
+            self.foreign = store_id.WHY[verdict]
+            for shelf in self._shelves.values():
+                shelf.freeze(self.foreign)
+        return change | Change(store=before != (self.store_id, self.pinned, self.foreign))
 
     def _forget_problems(self, prefix: str, present: set[str]) -> None:
         for key in [key for key in self.problems if key.startswith(prefix) and key not in present]:
@@ -243,9 +336,23 @@ def _opaque(prefix: str) -> Callable[[Entry], bytes]:
     return read
 
 
+def _value(entries: tuple[Entry, ...]) -> str:
+    return entries[0].value.decode("ascii", "replace") if entries else ""
+
+
 def _leases(entries: tuple[Entry, ...]) -> dict[str, bytes]:
     named = ((keys.parse_name(keys.LEASES, entry.key), entry.value) for entry in entries)
     return {node: value for node, value in named if node is not None}
+
+
+def _moved(keys_by_prefix: Mapping[str, frozenset[str]]) -> Change:
+    """What moved on shelves, as the fold reports it."""
+    documents = frozenset[str]().union(*(keys_by_prefix.get(one, frozenset()) for one in (keys.POLICY, keys.CONFIG)))
+    return Change(
+        documents=_document_names(documents),
+        trust=any(keys_by_prefix.get(one) for one in (keys.CA_ROOTS, keys.REVOCATIONS)),
+        nodes=bool(keys_by_prefix.get(keys.NODES)),
+    )
 
 
 def _document_names(moved: frozenset[str]) -> frozenset[tuple[str, str]]:

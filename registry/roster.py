@@ -20,6 +20,7 @@ class Roster:
     def __init__(self, *, max_orphan: float = MAX_ORPHAN, max_suspect: float = MAX_SUSPECT) -> None:
         self.instances: dict[InstanceKey, Instance] = {}
         self.leases: dict[str, bytes] = {}
+        self.limits = brake.DEFAULT
         self._max_orphan = max_orphan
         self._max_suspect = max_suspect
         self._by_service: dict[str, set[InstanceKey]] = {}
@@ -85,6 +86,11 @@ class Roster:
             moved |= _services(self._by_node[node])
         return moved
 
+    @property
+    def vanished(self) -> Collection[InstanceKey]:
+        """Keys that are gone although nobody withdrew them."""
+        return self._vanished.keys()
+
     # ---- what follows from it -----------------------------------------------------------------------------------
 
     def endpoints(self, service: str, now: float, *, frozen: bool) -> tuple[Endpoint, ...]:
@@ -103,6 +109,25 @@ class Roster:
         """When the next absent instance ends that has not been reported; None: there is none."""
         ends = (end for service in self._absent_services() for end in self._pending(service).values())
         return min(ends, default=None)
+
+    def braked(self) -> dict[str, int]:
+        """By service: how many absent instances stay in use because too many went at once."""
+        found = {}
+        for service in self._absent_services():
+            absent = {key: since for key in self._by_service[service] if (since := self._absent_since(key)) is not None}
+            held = self._held(service, absent) - self._expired
+            if held:
+                found[service] = len(held)
+        return found
+
+    def adopt(self, now: float) -> frozenset[str]:
+        """An operator says that what is absent was meant to go: no doubt keeps it in use any more."""
+        moved = self._absent_services()
+        for key in list(self._vanished):
+            self._forget(key)
+        for node in self._silent:
+            self._silent[node] = now - self._max_suspect
+        return moved
 
     def expire(self, now: float) -> frozenset[str]:
         """Report what has ended by now, once, and forget instances whose key is gone."""
@@ -124,9 +149,14 @@ class Roster:
         """When each absent instance of the service goes out of use."""
         mine = self._by_service.get(service, set())
         absent = {key: since for key in mine if (since := self._absent_since(key)) is not None}
-        believed = {key: since for key, since in absent.items() if self.instances[key].state != "withdrawn"}
-        held = brake.braked(len(mine), believed) if len(believed) >= brake.MIN_INSTANCES else frozenset()
+        held = self._held(service, absent)
         return {key: since + (self._max_suspect if key in held else self._max_orphan) for key, since in absent.items()}
+
+    def _held(self, service: str, absent: Mapping[InstanceKey, float]) -> frozenset[InstanceKey]:
+        believed = {key: since for key, since in absent.items() if self.instances[key].state != "withdrawn"}
+        if len(believed) < brake.MIN_INSTANCES:
+            return frozenset()
+        return brake.braked(len(self._by_service[service]), believed, self.limits)
 
     def _state(self, key: InstanceKey) -> EndpointState:
         instance = self.instances[key]
@@ -144,7 +174,7 @@ class Roster:
 
     def _absent_services(self) -> frozenset[str]:
         silent = (self._by_node.get(node, set()) for node in self._silent)
-        return _services(self._vanished).union(*map(_services, silent))
+        return _services(self._vanished).union(*map(_services, silent)) & self._by_service.keys()
 
     def _forget(self, key: InstanceKey) -> None:
         del self.instances[key]

@@ -1,7 +1,8 @@
 """The current values below one prefix, fed from a watch: documents, hosts, roots, revocations. Pure.
 
 A value that cannot be read never takes the place of one that could, and a listing that has lost nearly everything
-is not believed: what it lacks is held until `adopt`.
+is not believed: what it lacks is held until `adopt`. While the store as a whole is in doubt (`freeze`) nothing is let
+go of, and where operators' words are kept (`park`) nothing new is taken in either.
 """
 
 from collections.abc import Callable, Collection
@@ -17,40 +18,81 @@ V = TypeVar("V")
 class Shelf(Generic[V]):
     """`items` by key. `read` raises Corrupt; what it says goes to `problems` under the key."""
 
-    def __init__(self, prefix: str, read: Callable[[Entry], V], problems: dict[str, str]) -> None:
+    def __init__(
+        self, prefix: str, read: Callable[[Entry], V], problems: dict[str, str], *, park: bool = False
+    ) -> None:
         self.items: dict[str, V] = {}
         self.held = ""  # why keys that the store no longer lists are kept; empty: none are
+        self.unlisted: set[str] = set()
         self._prefix = prefix
         self._read = read
         self._problems = problems
-        self._unlisted: set[str] = set()
+        self._park = park
+        self._frozen = ""
+        self._parked: dict[str, Entry] = {}
 
     def apply(self, event: Batch | Resync) -> frozenset[str]:
         """Returns the keys whose values moved."""
         if isinstance(event, Batch):
-            dropped = self._drop(event.deletes)
-            return dropped | self._put(event.puts)
+            return self._leave(event.deletes) | self._take(event.puts)
         present = {entry.key for entry in event.entries}
         missing = self.items.keys() - present
         for key in [key for key in self._problems if key.startswith(self._prefix) and key not in present]:
             del self._problems[key]
-        fresh = missing - self._unlisted
-        if fresh and (not present or brake.documents_held(len(self.items), len(fresh))):
-            self._unlisted |= fresh
-            self.held = f"{len(fresh)} of {len(self.items)} keys vanished at once: kept until adopted"
+        self._parked = {key: entry for key, entry in self._parked.items() if key in present}
+        fresh = missing - self.unlisted
+        if fresh and (self._frozen or not present or brake.documents_held(len(self.items), len(fresh))):
+            self.unlisted |= fresh
+            self.held = self._frozen or f"{len(fresh)} of {len(self.items)} keys vanished at once: kept until adopted"
             fresh = set()
-        return self._drop(fresh) | self._put(event.entries)
+        return self._drop(fresh) | self._take(event.entries)
+
+    def freeze(self, reason: str) -> None:
+        """The store is in doubt: keep what is here until `thaw` or `adopt`."""
+        self._frozen = reason
+        if self.items or self._park:
+            self.held = reason
+
+    def thaw(self) -> frozenset[str]:
+        """The store is the one it was: take in what it wrote meanwhile; what it lacks stays held."""
+        self._frozen = ""
+        self.held = f"{len(self.unlisted)} keys vanished while the store was in doubt" if self.unlisted else ""
+        parked, self._parked = self._parked, {}
+        return self._put(parked.values())
 
     def adopt(self) -> frozenset[str]:
-        """Believe the store: let go of what it no longer lists."""
-        gone, self.held = self._unlisted, ""
-        self._unlisted = set()
-        return self._drop(gone)
+        """Believe the store: let go of what it no longer lists, and take in what it wrote meanwhile."""
+        gone, self.unlisted = self.unlisted, set()
+        self._frozen = self.held = ""
+        parked, self._parked = self._parked, {}
+        return self._drop(gone) | self._put(parked.values())
+
+    def recall(self, entries: Collection[Entry]) -> frozenset[str]:
+        """While frozen: what was known before a restart and is not here counts as no longer listed, and is held."""
+        moved = self._put([entry for entry in entries if entry.key not in self.items])
+        self.unlisted |= moved - self._parked.keys()
+        return moved
+
+    def _leave(self, keys: Collection[str]) -> frozenset[str]:
+        if not self._frozen:
+            return self._drop(keys)
+        for key in keys:
+            self._parked.pop(key, None)
+        self.unlisted |= self.items.keys() & set(keys)
+        return frozenset()
+
+    def _take(self, entries: Collection[Entry]) -> frozenset[str]:
+        if not (self._frozen and self._park):
+            return self._put(entries)
+        for entry in entries:
+            self.unlisted.discard(entry.key)
+            self._parked[entry.key] = entry
+        return frozenset()
 
     def _put(self, entries: Collection[Entry]) -> frozenset[str]:
         moved = set()
         for entry in entries:
-            self._unlisted.discard(entry.key)
+            self.unlisted.discard(entry.key)
             try:
                 value = self._read(entry)
             except Corrupt as problem:
@@ -60,7 +102,7 @@ class Shelf(Generic[V]):
             if self.items.get(entry.key) != value:
                 self.items[entry.key] = value
                 moved.add(entry.key)
-        if not self._unlisted:
+        if not self.unlisted and not self._frozen:
             self.held = ""
         return frozenset(moved)
 
@@ -68,7 +110,7 @@ class Shelf(Generic[V]):
         moved = set()
         for key in keys:
             self._problems.pop(key, None)
-            self._unlisted.discard(key)
+            self.unlisted.discard(key)
             if self.items.pop(key, None) is not None:
                 moved.add(key)
         return frozenset(moved)

@@ -13,14 +13,14 @@ import msgspec
 from aiohttp import web
 
 from meshd.admin import apply, explain, service_view, views
-from meshd.admin.shapes import TokenAnswer, TokenRequest
+from meshd.admin.shapes import Adopted, TokenAnswer, TokenRequest
 from meshd.agent import Agent
 from meshd.control.status import HostStatus
 from meshd.dataplane.frames import Broken
 from policies.compiled import ExplainRequest, Stats
 from policies.schema.service_defaults import ServiceDefaults
 from policies.select import Index
-from registry import keys
+from registry import keys, store_id
 from registry.api import access, answers
 from registry.api.access import Action
 from registry.api.answers import JSON, Problem
@@ -49,6 +49,7 @@ ROUTES = (
     ("GET", "/v1/mesh/proxy/stats", Action.AGENT_READ, ""),
     ("GET", "/v1/mesh/roots", Action.STATUS, ""),
     ("POST", "/v1/mesh/tokens", Action.KV_WRITE, ANY_TOKEN),
+    ("POST", "/v1/mesh/registry/adopt", Action.KV_WRITE, keys.STORE_ID),
     ("POST", "/v1/mesh/revocations", Action.KV_WRITE, keys.REVOCATIONS),
 )
 
@@ -220,6 +221,28 @@ class Desk:
         self._agent.log.info("token made", kind=wanted.kind, host=wanted.node, services=wanted.services,
                              name=wanted.name, by=access.describe(request[CALLER]), expires=expires)  # fmt: skip
         return answers.json(request, answer)
+
+    async def post_registry_adopt(self, request: web.Request) -> web.StreamResponse:
+        agent, store = self._agent, self._context.store(request)
+        fold = agent.fold
+        entry = await store.get(keys.STORE_ID)
+        seen = entry.value.decode("ascii", "replace") if entry is not None else ""
+        known = fold.pinned or seen
+        if not known:
+            raise Problem(409, "this mesh has no store-id", hint="`meshctl ca init` draws it, the ca host writes it")
+        # Above both: a host that has seen an older id, and one that has seen a later one, must each take it as new.
+        following = store_id.following(max((known, seen), key=lambda one: store_id.rank(one, known)))
+        let_go = Adopted(
+            store_id=following,
+            documents=tuple(sorted("/".join(name) for name in fold.held_documents)),
+            held=views.short(fold.held),
+            braked=dict(fold.braked),
+        )
+        index = await store.put(keys.STORE_ID, following.encode(), expect=entry.version if entry is not None else 0)
+        agent.sync.adopt(following, index)
+        agent.log.warning("store adopted", id=following, by=access.describe(request[CALLER]), before=seen,
+                          documents=let_go.documents, held=let_go.held, braked=let_go.braked)  # fmt: skip
+        return answers.json(request, let_go)
 
     async def post_revocations(self, request: web.Request) -> web.StreamResponse:
         body = await self._body(request, dict[str, str])

@@ -16,6 +16,7 @@ Routes (on 15500 and api.sock, mounted into the Consul-compatible app):
     GET    /v1/mesh/proxy/stats                         policies.compiled.Stats (from a Scrape)
     GET    /v1/mesh/roots                               {"trust_domain", "roots": [{"hash", "subject", "not_after"}]}
     POST   /v1/mesh/tokens                              body TokenRequest -> TokenAnswer (ca role only, else 409)
+    POST   /v1/mesh/registry/adopt                      Adopted (believe the store as it is; ends every hold)
     POST   /v1/mesh/revocations                         body {"identity"|"serial", "reason"} -> {"index": int}
 
 Errors everywhere: {"error", "field", "hint"} with the HTTP status of `registry.api`.
@@ -64,11 +65,22 @@ class ProxyState(Shape, frozen=True, kw_only=True):
     reattached: bool = False
 
 
+class SnapshotState(Shape, frozen=True, kw_only=True):
+    """The saved snapshot. `state`: none, saved, serving (in force: the registry was silent at the start), refused, too
+    old (both: not used, `reason` says why). `age`: seconds since the registry was heard by then; -1: not known."""
+
+    state: str = "none"
+    age: float = -1.0
+    reason: str = ""
+
+
 class RegistryState(Shape, frozen=True, kw_only=True):
     """`last_event_age` seconds since the registry last gave a sign of life; `reachable` false while it is lost.
 
     `last_contact`: seconds by which the server that answers may be behind its leader, -1: none of several servers;
     `led` false: it knows no leader, reads may be old and writes fail.
+    `foreign`: why the store is not believed (wiped, restored, another's); `held`: by prefix, why keys that it does
+    not list stay in force; `braked`: by service, instances in use although too many vanished at once.
     """
 
     kind: str
@@ -77,6 +89,11 @@ class RegistryState(Shape, frozen=True, kw_only=True):
     index: int
     last_contact: float = -1.0
     led: bool = True
+    snapshot: SnapshotState = SnapshotState()
+    store_id: str = ""
+    foreign: str = ""
+    held: dict[str, str] = {}
+    braked: dict[str, int] = {}
 
 
 class Status(Shape, frozen=True, kw_only=True):
@@ -188,6 +205,15 @@ class ApplyResult(Shape, frozen=True, kw_only=True):
     applied: tuple[Applied, ...]
     nodes: tuple[str, ...]
     warnings: tuple[ProblemRow, ...] = ()
+
+
+class Adopted(Shape, frozen=True, kw_only=True):
+    """`store_id` as every host will see it; the rest is what this host kept until now and lets go of."""
+
+    store_id: str
+    documents: tuple[str, ...] = ()
+    held: dict[str, str] = {}
+    braked: dict[str, int] = {}
 
 
 class CertRow(Shape, frozen=True, kw_only=True):

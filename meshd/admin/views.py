@@ -13,6 +13,7 @@ from meshd.admin.shapes import (
     ProxyState,
     RegistryState,
     ServiceRow,
+    SnapshotState,
     Status,
 )
 from meshd.agent import Agent, cpu_seconds
@@ -64,7 +65,37 @@ def registry(agent: Agent) -> RegistryState:
         index=agent.sync.index,
         last_contact=round(behind.seconds, 3),
         led=behind.led,
+        snapshot=snapshot(agent),
+        store_id=agent.fold.store_id,
+        foreign=agent.fold.foreign,
+        held=short(agent.fold.held),
+        braked=dict(agent.fold.braked),
     )
+
+
+def short(held: Mapping[str, str]) -> dict[str, str]:
+    """Prefixes as operators name them: `policy/`."""
+    return {prefix.removeprefix(keys.PREFIX): why for prefix, why in sorted(held.items())}
+
+
+def snapshot(agent: Agent) -> SnapshotState:
+    state = agent.cold_start.state
+    word = "saved" if state.word == "serving" and not agent.fold.restored else state.word
+    age = round(max(0.0, agent.around.now() - state.heard), 3) if state.heard else -1.0
+    return SnapshotState(state=word, age=age, reason=state.reason)
+
+
+def staleness(agent: Agent) -> dict[str, float]:
+    """For how many seconds each service's endpoints are unconfirmed: since the registry last spoke of them."""
+    fold = agent.fold
+    heard = [fold.last_event[prefix] for prefix in (keys.SERVICES, keys.LEASES) if prefix in fold.last_event]
+    if fold.restored:
+        silent = agent.around.now() - agent.cold_start.state.heard
+    elif len(heard) == 2:
+        silent = agent.around.clock() - min(heard)
+    else:
+        return {}
+    return dict.fromkeys(fold.services, round(max(0.0, silent), 3))
 
 
 def proxy(agent: Agent) -> ProxyState:
@@ -148,7 +179,27 @@ def warnings(agent: Agent) -> tuple[str, ...]:
         found.append(f"the registry does not take our instances: {agent.registrar.problem}")
     if agent.lease.problem:
         found.append(f"the host's lease cannot be kept: {agent.lease.problem}")
-    found += [f"{prefix}: {why}" for prefix, why in sorted(agent.fold.held.items())]
+    if agent.fold.foreign:
+        found.append(f"{agent.fold.foreign}: nothing is let go of until `meshctl registry adopt`")
+    found += [f"{prefix} is held: {why}" for prefix, why in short(agent.fold.held).items()]
+    found += [
+        f"brake: {count} instances of {service} went at once and stay in use as suspect; `meshctl registry adopt` lets"
+        " them go"
+        for service, count in sorted(agent.fold.braked.items())
+    ]
+    reloaded = agent.reloader.state
+    if reloaded.problem:
+        found.append(f"the configuration was not reloaded: {reloaded.problem}")
+    if reloaded.waiting:
+        found.append(f"settings wait for the next start of meshd: {', '.join(reloaded.waiting)}")
+    saved = snapshot(agent)
+    if saved.state in ("refused", "too old"):
+        found.append(f"the saved snapshot is not used: {saved.reason}")
+    elif saved.state == "serving":
+        note = f"; {saved.reason}" if saved.reason else ""
+        found.append(f"serving from the saved snapshot, {saved.age:.0f} s old{note}")
+    if agent.cold_start.problem:
+        found.append(f"the snapshot cannot be saved: {agent.cold_start.problem}")
     found += [f"the registry is not reached: {why}" for _, why in sorted(agent.fold.unreachable.items())[:1]]
     found += [f"{event.kind}: {event.detail}" for event in agent.events if event.kind == "listener_failed"][-4:]
     return tuple(found)
@@ -231,6 +282,7 @@ def said(instance: Instance) -> Iterable[str]:
 def documents(agent: Agent) -> list[DocumentRow]:
     rows = []
     refused = agent.documents.refused()
+    held = agent.fold.held_documents
     for (kind, name), document in sorted(agent.fold.documents.items()):
         rows.append(
             DocumentRow(
@@ -238,7 +290,7 @@ def documents(agent: Agent) -> list[DocumentRow]:
                 name=name,
                 version=document.version,
                 digest=reports.digest(document.text),
-                state="rejected" if f"{kind}/{name}" in refused else "in-force",
+                state="rejected" if f"{kind}/{name}" in refused else "held" if (kind, name) in held else "in-force",
             )
         )
     return rows
@@ -269,6 +321,7 @@ def facts(agent: Agent, stats: Stats | None) -> Facts:
             endpoints[service, "ejected" if stat is not None and stat.ejected else one.state] += 1
     wall = agent.around.now()
     rejected = len(agent.documents.rejected)
+    saved = snapshot(agent)
     return Facts(
         version=agent.version,
         node=agent.host.node,
@@ -280,6 +333,13 @@ def facts(agent: Agent, stats: Stats | None) -> Facts:
         proxy_up=agent.dataplane.link is not None,
         proxy_restarts=agent.supervisor.restarts,
         process_cpu=cpu_seconds(),
+        staleness=staleness(agent),
+        held=short(agent.fold.held),
+        braked=dict(agent.fold.braked),
+        foreign=bool(agent.fold.foreign),
+        snapshot_age=saved.age,
+        snapshot_in_use=saved.state == "serving",
+        snapshot_refused=saved.state in ("refused", "too old"),
     )
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "proxy": "proxy",
     "token": "token",
     "ca": "ca",
+    "registry": "registry",
 }
 
 EXIT_REFUSED, EXIT_UNREACHABLE = 1, 75

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from meshd.admin.shapes import ProblemRow, RegistryState, Status
+from meshd.admin.shapes import ProblemRow, RegistryState, SnapshotState, Status
 from meshd.cli.output import OUTPUT, emit, rows
 from meshd.cli.target import Target
 
@@ -35,10 +35,9 @@ def show(value: Status) -> None:
     click.echo(f"host {value.node}  {ready}  meshd {value.version}  trust domain {value.trust_domain}")
     registry = value.registry
     reach = "reachable" if registry.reachable else "NOT REACHABLE, serving last known good"
-    click.echo(
-        f"registry {registry.kind}  {reach}  index {registry.index}  last heard {registry.last_event_age:.1f}s ago"
-        + behind(registry)
-    )
+    heard = f"last heard {registry.last_event_age:.1f}s ago" if registry.last_event_age >= 0 else "not heard yet"
+    click.echo(f"registry {registry.kind}  {reach}  index {registry.index}  {heard}" + behind(registry))
+    click.echo(snapshot_line(registry.snapshot))
     proxy = value.proxy
     if proxy.connected:
         how = "re-attached" if proxy.reattached else "attached"
@@ -63,6 +62,13 @@ def show(value: Status) -> None:
         click.echo()
         for problem in value.problems:
             click.echo(problem_line(problem))
+
+
+def snapshot_line(saved: SnapshotState) -> str:
+    words = {"serving": "IN FORCE, the registry was silent at the start", "refused": "REFUSED", "too old": "TOO OLD"}
+    age = f"  age {saved.age:.1f}s" if saved.age >= 0 else ""
+    reason = f"  {saved.reason}" if saved.reason else ""
+    return f"snapshot {words.get(saved.state, saved.state)}{age}{reason}"
 
 
 def problem_line(problem: ProblemRow) -> str:

@@ -1,12 +1,10 @@
-"""What a host must not forget when it restarts while the registry is away: revocations, who was meshed and how.
+"""What a host must not forget when it restarts: revocations, who was meshed and how, and which store is its own.
 
 Forgetting a revocation would let a stolen key back in; forgetting that a service had mTLS would let whoever writes
-to the registry talk a caller into plaintext.
+to the registry talk a caller into plaintext; forgetting the store's id would let a wiped one pass for ours.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -16,11 +14,12 @@ from meshd.control.registrations import replace
 
 class Remembered(msgspec.Struct, frozen=True):
     """`revocations`: stored values by id; `meshed`: services once seen with a meshed instance; `spoken`: protocols
-    as last registered, by service."""
+    as last registered, by service; `store_id`: of the store that this host belongs to."""
 
     revocations: dict[str, bytes] = {}
     meshed: frozenset[str] = frozenset()
     spoken: dict[str, Literal["tcp", "http"]] = {}
+    store_id: str = ""
 
 
 class Memory:
@@ -40,14 +39,8 @@ class Memory:
             self.problem = f"{self._path}: {error}"
         return self.remembered
 
-    def save(
-        self,
-        revocations: Mapping[str, bytes],
-        meshed: frozenset[str],
-        spoken: Mapping[str, Literal["tcp", "http"]] = MappingProxyType({}),
-    ) -> bool:
+    def save(self, wanted: Remembered) -> bool:
         """Write what changed; False: nothing did. Raises Unavailable. Blocks: call it off the event loop."""
-        wanted = Remembered(dict(revocations), meshed, dict(spoken))
         if wanted == self.remembered:
             return False
         replace(self._path, msgspec.json.encode(wanted, order="sorted"))

@@ -213,6 +213,24 @@ class Registrar:
         self._log.info("deregistered", instance=str(key))
         return index
 
+    async def configure(self, configured: tuple[Registration, ...]) -> None:
+        """`Services` of the configuration file as it is now: what is not there any more is deregistered."""
+        named = {one.id for one in configured}
+        for local in [one for one in self._local.values() if one.configured and one.instance.id not in named]:
+            with contextlib.suppress(RegistryError):  # kept here, and withdrawn when the registry is back
+                await self.deregister(local.instance.id)
+        async with self._writing:
+            for registration in configured:
+                local = self._made(registration, configured=True, replace_checks=True)
+                before = self._local.get(local.instance.id)
+                if before is not None and before.instance.key != local.instance.key:
+                    self._withdrawals.add(before.instance.key)
+                self._adopt(local)
+                self._follow(local.instance)
+            self._save()
+        self.on_change()
+        self._dirty.set()
+
     async def maintenance(self, instance_id: str, enable: bool, reason: str) -> int:
         instance = self._known(instance_id).instance
         state = "maintenance" if enable else "active"

@@ -2,21 +2,23 @@
 
 The first event after a pause is applied at once; what follows soon is compiled together, after 20 ms at the latest,
 sooner where compiling is cheap. Until every watch has listed once nothing is compiled: a fresh meshd must not erase a
-good configuration. The one exception is a proxy that holds nothing at all while the registry stays away: it gets what
-is known from disk.
+good configuration. When the registry is silent at a start, the saved snapshot takes its place; without one only a proxy
+that holds nothing at all gets what else is known from disk.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from meshd.control import history
+from meshd.control.cold_start import ColdStart
 from meshd.control.documents import Documents, Name
+from meshd.control.gate import Gate
 from meshd.control.identity import Identities
 from meshd.control.lease import Lease
-from meshd.control.memory import Memory
+from meshd.control.memory import Memory, Remembered
 from meshd.control.register import Registrar
 from meshd.control.stored import Stored
 from meshd.dataplane.client import Dataplane
@@ -24,18 +26,22 @@ from policies.compile import compile_host
 from policies.compiled import AnyResource
 from policies.context import registered
 from policies.problem import Problem
+from policies.schema.kinds import AnyDocument
+from policies.schema.mesh import Mesh
 from policies.view import Compiled, HostView
 from policies.view import Protocol as Spoken
 from registry import keys
+from registry.brake import MAX_REMOVAL_PERCENT, WINDOW, Limits
 from registry.errors import RegistryError
 from registry.fold import Change, Fold
 from registry.model import Address, Endpoint
-from registry.store import Alive, Batch, Lost, Resync, Store, WatchEvent
+from registry.store import Alive, Batch, Entry, Lost, Resync, Store, WatchEvent
+from registry.store_id import base
 from registry.watch import Watcher
 
 MERGE = 0.02  # seconds: the longest that an event waits for others to be compiled with it
 SHARE = 4.0  # the wait as a multiple of what compiling took last: a burst costs a fifth of a core at most
-PATIENCE = 3.0  # seconds without the registry before an empty proxy is given what the disk knows
+PATIENCE = 3.0  # seconds without the registry before a start goes on with what the disk knows
 
 
 class Log(Protocol):
@@ -70,6 +76,7 @@ class Parts:
     dataplane: Dataplane
     lease: Lease
     memory: Memory
+    cold_start: ColdStart
 
 
 class Endpoints(Mapping[str, tuple[Endpoint, ...]]):
@@ -107,6 +114,8 @@ class Sync:
         self._save = asyncio.Event()
         self._look_up: asyncio.Queue[Name] = asyncio.Queue()
         self._started = clock()
+        self._gate = Gate()
+        self._cold = True  # nobody has looked for a saved snapshot yet
         self._compiled_at = clock() - MERGE
         self._merge = MERGE
         self._meshed: frozenset[str] = frozenset()
@@ -125,19 +134,34 @@ class Sync:
         if self._parts.memory.problem:
             self._log.error("memory lost", problem=self._parts.memory.problem)
         self._meshed, self._spoken = remembered.meshed, remembered.spoken
+        self._parts.fold.pinned = remembered.store_id
         self._parts.identities.learn({}, remembered.revocations)
 
     def poke(self) -> None:
         """Something of this host changed: instances, certificates, or the proxy was attached."""
         self._dirty.set()
 
+    def access_log(self, path: str) -> None:
+        """Where the proxy writes its access log from now on; empty: its stdout."""
+        self._place = replace(self._place, access_log=path)
+        self._dirty.set()
+
     # ---- events in --------------------------------------------------------------------------------------------------
 
     async def follow(self) -> None:
         """Take in the watcher's events, for ever."""
+        fold, events = self._parts.fold, self._parts.watcher.events
         while True:
-            prefix, event = await self._parts.watcher.events.get()
-            self._take(prefix, event)
+            due = self._gate.deadline()
+            ready = self._gate.overdue(self._clock())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
+                    prefix, event = await events.get()
+                    if prefix in fold.unreachable and not isinstance(event, Lost):
+                        self.on_contact()  # now, not when the gate opens: the watch of the id may be in a pause
+                    ready += self._gate.admit(prefix, event, self._clock())
+            for one in ready:
+                self._take(*one)
 
     def _take(self, prefix: str, event: WatchEvent) -> None:
         parts = self._parts
@@ -149,6 +173,8 @@ class Sync:
             self.index = max(self.index, event.index)
         self._own(prefix, event)
         self._say(before)
+        if change.store:
+            self._store()
         if change.documents:
             self._documents()
         if change.trust:
@@ -157,11 +183,13 @@ class Sync:
                 self.on_trust()
         if change or before != (bool(parts.fold.unreachable), parts.fold.complete):
             self._dirty.set()
+            parts.cold_start.changed()
 
     def _revocations(self) -> Mapping[str, bytes]:
-        """Until they are listed, those remembered: an event about a root must not forget them."""
+        """Until they are listed, those remembered too: an event about a root must not forget them."""
         fold = self._parts.fold
-        return fold.revocations if keys.REVOCATIONS in fold.listed else self._parts.memory.remembered.revocations
+        remembered = self._parts.memory.remembered.revocations
+        return fold.revocations if keys.REVOCATIONS in fold.listed else {**remembered, **fold.revocations}
 
     def _own(self, prefix: str, event: WatchEvent) -> None:
         """What the registry holds of this host itself."""
@@ -173,6 +201,23 @@ class Sync:
         if listed and parts.lease.id is not None and self._place.node not in parts.fold.leases:
             parts.lease.lost()
 
+    def _store(self) -> None:
+        """The store's id moved: remember ours, and say when it is another's."""
+        fold = self._parts.fold
+        if fold.foreign:
+            self._log.error("the store is in doubt; nothing is let go of until `meshctl registry adopt`",
+                            reason=fold.foreign, known=fold.pinned, found=fold.store_id)  # fmt: skip
+        else:
+            self._log.info("store", id=fold.pinned)
+        self._save.set()
+
+    def adopt(self, store_id: str, index: int) -> None:
+        """An operator adopted the store: here at once, elsewhere when the watch shows it."""
+        fold = self._parts.fold
+        fold.pinned = fold.pinned or base(store_id)  # or it would be the first id seen, and no adoption
+        entry = Entry(key=keys.STORE_ID, value=store_id.encode(), version=index, created=index)
+        self._take(keys.STORE_ID, Batch(index, (entry,)))
+
     def _documents(self) -> None:
         documents = self._parts.documents
         for name in sorted(documents.update(self._parts.fold.documents)):
@@ -182,6 +227,7 @@ class Sync:
                                 version=refused.version, problems=refused.problems)  # fmt: skip
             if name in documents.unreadable:
                 self._look_up.put_nowait(name)
+        self._parts.fold.limits = limits(documents.good)
         self._save.set()
 
     def _say(self, before: tuple[bool, bool]) -> None:
@@ -207,6 +253,8 @@ class Sync:
                 await asyncio.sleep(pause)
                 self._dirty.clear()
             self._parts.fold.expire(self._clock())
+            if self._silent():
+                await self._restore()
             if self._may_compile():
                 self._compile()
 
@@ -214,18 +262,37 @@ class Sync:
         """Until something moved, a suspect's time is over, or an empty proxy has waited long enough."""
         now = self._clock()
         deadlines = [self._parts.fold.next_deadline(now)]
-        if not self._parts.fold.complete:
-            deadlines.append(now + PATIENCE / 3)
+        if not self._parts.fold.usable:
+            deadlines.append(self._started + PATIENCE if self._cold else now + PATIENCE / 3)
         known = [deadline for deadline in deadlines if deadline is not None]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, min(known) - now) if known else None):
                 await self._dirty.wait()
 
+    def _silent(self) -> bool:
+        """The registry has not listed everything in time, or not as ours, and nobody has asked for the snapshot."""
+        fold = self._parts.fold
+        waited = self._clock() - self._started >= PATIENCE
+        return self._cold and (bool(fold.foreign) if fold.complete else waited)
+
+    async def _restore(self) -> None:
+        """Put the saved snapshot in the place of a registry that is silent."""
+        self._cold = False
+        parts = self._parts
+        found = await parts.cold_start.load()
+        if found is None:
+            return
+        parts.fold.restore(found.entries(), found.vanished, self._clock())
+        self.index = max(self.index, found.index)
+        self._documents()
+        if parts.identities.learn(parts.fold.roots, self._revocations()):
+            self.on_trust()
+
     def _may_compile(self) -> bool:
-        if self._parts.fold.complete:
+        if self._parts.fold.usable:
             return True
         link = self._parts.dataplane.link
-        waited = self._clock() - self._started > PATIENCE
+        waited = self._clock() - self._started >= PATIENCE
         return waited and bool(self._parts.fold.unreachable) and link is not None and not link.hello.holds
 
     def _compile(self) -> None:
@@ -253,7 +320,7 @@ class Sync:
             loopback=self._place.loopback,
             local=parts.registrar.local,
             endpoints=Endpoints(parts.fold, now),
-            documents=parts.documents.good if self._heard_documents else parts.documents.remembered(),
+            documents=self._in_force(),
             access_log_path=self._place.access_log,
             unreadable=parts.documents.unreadable,
             meshed=self._meshed,
@@ -262,7 +329,16 @@ class Sync:
 
     @property
     def _heard_documents(self) -> bool:
-        return self._parts.fold.listed >= {keys.POLICY, keys.CONFIG}
+        """From the registry, or from the signed snapshot in its place."""
+        return self._parts.fold.listed | self._parts.fold.restored >= {keys.POLICY, keys.CONFIG}
+
+    def _in_force(self) -> Mapping[Name, AnyDocument]:
+        """Until policy is heard what the disk remembers; nothing where the snapshot must not be used: calls are denied
+        then, and older copies beside it would undo that."""
+        parts = self._parts
+        if self._heard_documents:
+            return parts.documents.good
+        return {} if parts.cold_start.state.word in ("refused", "too old") else parts.documents.remembered()
 
     def _learn(self) -> None:
         """What outlives the instances that said it."""
@@ -291,7 +367,9 @@ class Sync:
             try:
                 if self._heard_documents:  # before that it would forget what the disk remembers
                     await asyncio.to_thread(self._parts.documents.save)
-                await asyncio.to_thread(self._parts.memory.save, dict(self._revocations()), self._meshed, self._spoken)
+                revocations = dict(self._revocations())
+                remembered = Remembered(revocations, self._meshed, dict(self._spoken), self._parts.fold.pinned)
+                await asyncio.to_thread(self._parts.memory.save, remembered)
             except RegistryError as error:
                 self._log.error("state cannot be kept on disk", error=str(error))
             await asyncio.sleep(1.0)
@@ -311,6 +389,18 @@ class Sync:
                 self._dirty.set()
             else:
                 self._log.error("no valid version is known", document=f"{kind}/{name}")
+
+
+def limits(documents: Mapping[Name, AnyDocument]) -> Limits:
+    """`Registry{MaxRemovalPercent, Window}` of the mesh document."""
+    mesh = documents.get((Mesh.kind, Mesh.kind))
+    if not isinstance(mesh, Mesh):
+        return Limits()
+    percent, window = mesh.registry.max_removal, mesh.registry.window_ms
+    return Limits(
+        percent=MAX_REMOVAL_PERCENT if percent is None else percent / 100,
+        window=WINDOW if window is None else window / 1000,
+    )
 
 
 __all__ = ["Change", "Endpoints", "Parts", "Place", "Sync"]

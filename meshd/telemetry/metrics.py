@@ -40,6 +40,13 @@ class Facts:
     proxy_up: bool = False
     proxy_restarts: int = 0
     process_cpu: float = 0.0  # seconds of this meshd
+    staleness: dict[str, float] = field(default_factory=dict)  # seconds by service
+    held: dict[str, str] = field(default_factory=dict)  # why, by prefix
+    braked: dict[str, int] = field(default_factory=dict)  # instances by service
+    foreign: bool = False
+    snapshot_age: float = -1.0  # seconds; negative: there is none
+    snapshot_in_use: bool = False
+    snapshot_refused: bool = False
 
 
 def render(stats: Stats | None, facts: Facts) -> bytes:
@@ -144,6 +151,10 @@ def own(facts: Facts) -> Iterator["Metric"]:
         "prefix",
         facts.last_event,
     )
+    yield _stamps("meshd_registry_staleness_seconds", "For how long a service's endpoints are unconfirmed by the "
+                  "registry.", "service", facts.staleness)  # fmt: skip
+    yield from _doubts(facts)
+    yield from _snapshot(facts)
     yield _gauge("meshd_config_last_reload_successful", "1: the proxy took all that was sent last, and every document "
                  "was accepted.", float(facts.reload_ok))  # fmt: skip
     yield _gauge(
@@ -155,6 +166,29 @@ def own(facts: Facts) -> Iterator["Metric"]:
     build = InfoMetricFamily("meshd_build", "Version of this meshd.")
     build.add_metric((), {"version": facts.version, "node": facts.node})
     yield build
+
+
+def _doubts(facts: Facts) -> Iterator["Metric"]:
+    """What the registry says and this host does not believe: alarm on any of them above 0."""
+    yield _gauge("meshd_registry_store_foreign", "1: the store is wiped, restored or another's.", float(facts.foreign))
+    yield _stamps("meshd_registry_held", "1: keys below the prefix are in force although the store has lost them.",
+                  "prefix", dict.fromkeys(facts.held, 1.0))  # fmt: skip
+    braked = {service: float(count) for service, count in facts.braked.items()}
+    yield _stamps("meshd_registry_brake_held", "Instances in use although too many vanished at once.", "service",
+                  braked)  # fmt: skip
+
+
+def _snapshot(facts: Facts) -> Iterator["Metric"]:
+    if facts.snapshot_age >= 0:
+        yield _gauge("meshd_snapshot_age_seconds", "Age of the saved snapshot: since the registry was heard by then.",
+                     facts.snapshot_age)  # fmt: skip
+    yield _gauge("meshd_snapshot_in_use", "1: the registry was silent at the start, the saved snapshot is in force.",
+                 float(facts.snapshot_in_use))  # fmt: skip
+    yield _gauge(
+        "meshd_snapshot_refused",
+        "1: the saved snapshot is tampered, foreign or too old.",
+        float(facts.snapshot_refused),
+    )
 
 
 def _without_version(denied: Iterable[Named]) -> Iterable[tuple[str, int]]:

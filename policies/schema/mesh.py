@@ -7,6 +7,7 @@ from policies.schema import values
 from policies.schema.document import Base
 from policies.schema.retry import BUDGET, Budget
 from policies.schema.shape import Field, Shape, scalar
+from policies.schema.tree import Scalar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,16 @@ class Tracing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Registry:
+    """What hosts make of a registry that loses much or stays away. None: the default of `registry.brake` and of
+    `meshd.control.cold_start`. `max_removal` in hundredths of a percent."""
+
+    max_removal: int | None = None
+    window_ms: int | None = None
+    max_snapshot_age_ms: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mesh(Base):
     kind: ClassVar[str] = "mesh"
 
@@ -34,6 +45,7 @@ class Mesh(Base):
     access_log: AccessLog = AccessLog()
     explain_denials: bool = False
     tracing: Tracing = Tracing()
+    registry: Registry = Registry()
 
 
 ACCESS_LOG = Shape(
@@ -47,6 +59,23 @@ ACCESS_LOG = Shape(
 
 TRACING = Shape(Tracing, (Field("SamplingPercent", "sampling", scalar(values.percent)),), later=("Endpoint",))
 
+MAX_AGE_MS = 365 * 24 * 3_600_000
+
+
+def _age(value: Scalar) -> int:
+    return values.duration(value, low=1000, high=MAX_AGE_MS)
+
+
+REGISTRY = Shape(
+    Registry,
+    (
+        Field("MaxRemovalPercent", "max_removal", scalar(values.percent)),
+        Field("Window", "window_ms", scalar(values.duration)),
+        Field("MaxSnapshotAge", "max_snapshot_age_ms", scalar(_age)),
+    ),
+    later=("FlapHalfLife",),
+)
+
 SHAPE = Shape(
     Mesh,
     (
@@ -56,9 +85,9 @@ SHAPE = Shape(
         Field("AccessLog", "access_log", ACCESS_LOG),
         Field("ExplainDenials", "explain_denials", scalar(values.boolean)),
         Field("Tracing", "tracing", TRACING),
+        Field("Registry", "registry", REGISTRY),
     ),
     later=(
-        "Registry",
         "Deadline",
         "TransparentProxy",
         "TLS",

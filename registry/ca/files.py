@@ -2,7 +2,7 @@
 
     identity/node.key node.crt roots.pem trust-domain role.key role.crt
     identity/svc/<service>/<id>.key .crt
-    ca/root.key root.crt issuer.key issuer.crt store-id journal.jsonl revocations.json used/     (authority)
+    ca/root.key root.crt issuer.key issuer.crt store-id store-claimed journal.jsonl revocations.json used/  (authority)
 
 A `.crt` holds the leaf and its issuer. A key and its certificate are two files and change together: the new key
 waits as `<name>.key.next` while the certificate is replaced, so a crash at any point leaves a pair that loads.
@@ -110,6 +110,11 @@ class Layout:
         return self.authority / "store-id"
 
     @property
+    def store_claimed(self) -> Path:
+        """Exists once the store has had our id: from then on a store without one has been wiped."""
+        return self.authority / "store-claimed"
+
+    @property
     def journal(self) -> Path:
         return self.authority / "journal.jsonl"
 
@@ -153,14 +158,18 @@ def write(path: Path, data: bytes) -> None:
         raise Unavailable(f"{path} cannot be written: {error.strerror}") from error
 
 
-def read(path: Path) -> bytes:
-    """A private file. Raises NotFound, Unavailable, Denied (open to others; says the command that closes it)."""
+def read(path: Path, *, most: int = _MAX_FILE) -> bytes:
+    """A private file, `most` bytes of it at most.
+
+    Raises NotFound, Unavailable, Denied (open to others; says the command that closes it).
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            _check_private(path, os.fstat(descriptor))
+            status = os.fstat(descriptor)
+            _check_private(path, status)
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(_MAX_FILE)
+                return file.read(min(most, status.st_size))
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:

@@ -94,7 +94,16 @@ class Single:
         self.proxy = FakeProxy(host.run)
         self.store = SqliteStore.open(host.data / "registry.sqlite")
         environ = {"MESHD_PROXY_BIN": str(fakes.script(host.data))}
-        around = Surroundings(self.log, environ, time.time, time.monotonic, random.random, Contact())  # type: ignore[arg-type] - a log that remembers
+        self.reread = lambda: host  # what SIGHUP finds
+        around = Surroundings(
+            self.log,  # type: ignore[arg-type] - a log that remembers
+            environ,
+            time.time,
+            time.monotonic,
+            random.random,
+            Contact(),
+            lambda: self.reread(),
+        )
         self.agent = Agent(host, self.store, (f"{host.bind.peer}:{host.ports.peer}",), around)
         self.session = aiohttp.ClientSession()
         self._expiry: asyncio.Task[None] | None = None

@@ -92,6 +92,25 @@ def test_registries_of_later_issues_say_so(short_tmp: Path) -> None:
     assert "etcd is not supported yet" in refused("run", *sets)
 
 
+def test_config_show_names_the_origin_of_each_setting(tmp_path: Path) -> None:
+    path = tmp_path / "host.yaml"
+    path.write_text("Node: a\nRoles: [registry]\n")
+    command = [MESHD, "config", "show", "--origin", "--config", str(path), "--set", "Ports.Api=1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    lines = {line.split()[0]: line.split(maxsplit=2)[2] for line in done.stdout.splitlines()}
+    assert lines["Node"] == f"{path}:1"
+    assert lines["Ports.Api"] == "flag --set Ports.Api"
+    assert lines["LeaseTTL"] == "default"
+    assert "did you mean" in refused("config", "show", "--set", "Noda=x")
+
+
+def test_sighup_reloads_and_ends_nothing(started: Started) -> None:
+    started.said('"event": "ready"')
+    started.process.send_signal(signal.SIGHUP)
+    started.said('"event": "configuration reloaded"')
+    assert started.process.poll() is None
+
+
 def test_no_identity_and_nothing_to_join_with_is_78(short_tmp: Path) -> None:
     sets = [part for flag in settings(short_tmp) for part in ("--set", flag)]
     assert "no identity yet" in refused("run", *sets)

@@ -103,3 +103,18 @@ async def test_an_authority_is_published_when_its_store_comes_back(
     store, log = Away(), Log(io.StringIO(), time.time)
     await keep_published(store, files.Layout(tmp_path), log)
     assert await store.get(keys.STORE_ID) is not None
+
+
+async def test_a_store_that_lost_its_id_is_not_given_it_again(tmp_path: Path) -> None:
+    init(tmp_path, First("a"), time.time())
+    layout = files.Layout(tmp_path)
+    assert await publish_authority(MemoryStore(), layout) == ""
+    wiped = MemoryStore()
+    assert "wiped" in await publish_authority(wiped, layout)
+    assert await wiped.get(keys.STORE_ID) is None
+    await wiped.put(keys.STORE_ID, init_store_id(layout) + b".1")  # adopted
+    assert await publish_authority(wiped, layout) == ""
+
+
+def init_store_id(layout: files.Layout) -> bytes:
+    return files.read(layout.store_id).strip()

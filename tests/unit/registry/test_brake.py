@@ -39,9 +39,9 @@ def test_one_that_went_long_after_a_wave_does_not_lengthen_it() -> None:
 @given(st.dictionaries(st.sampled_from("abcdefgh"), st.floats(0, 200), max_size=8), st.floats(0, 200))
 def test_only_missing_ones_are_held_and_fewer_when_more_may_go(gone: dict[str, float], percent: float) -> None:
     wave = {InstanceKey("web", place, place): since for place, since in gone.items()}
-    held = brake.braked(8, wave, percent=percent)
+    held = brake.braked(8, wave, brake.Limits(percent=percent))
     assert held <= wave.keys()
-    assert brake.braked(8, wave, percent=percent + 10) <= held
+    assert brake.braked(8, wave, brake.Limits(percent=percent + 10)) <= held
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,9 @@ def test_only_missing_ones_are_held_and_fewer_when_more_may_go(gone: dict[str, f
 )
 def test_documents_are_held_above_three_and_a_fifth(before: int, gone: int, held: bool) -> None:
     assert brake.documents_held(before, gone) is held
+
+
+def test_a_shorter_window_makes_two_small_waves_of_one() -> None:
+    gone = {InstanceKey("web", node, node): since for node, since in (("a", 0.0), ("b", 5.0), ("c", 30.0))}
+    assert brake.braked(4, gone) == gone.keys()
+    assert brake.braked(4, gone, brake.Limits(window=10.0)) == frozenset()

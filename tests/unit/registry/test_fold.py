@@ -140,7 +140,7 @@ def test_a_registry_without_policy_keeps_the_documents_until_adopted() -> None:
     assert fold.apply(keys.CONFIG, Resync(1, ()), 1.0) == NOTHING
     assert set(fold.documents) == {("service-router", "web"), ("mesh", "mesh")}
     assert set(fold.held) == {keys.POLICY, keys.CONFIG}
-    assert fold.adopt() == Change(documents=frozenset({("service-router", "web"), ("mesh", "mesh")}))
+    assert fold.adopt(2.0) == Change(documents=frozenset({("service-router", "web"), ("mesh", "mesh")}))
     assert (fold.documents, fold.held) == ({}, {})
 
 
@@ -222,17 +222,9 @@ def test_roots_and_revocations_move_trust() -> None:
     assert (fold.roots, fold.revocations) == ({"r1": b"pem"}, {"x": b"{}"})
     assert fold.apply(keys.REVOCATIONS, Resync(3, ()), 0.0) == NOTHING  # a wiped store revokes no revocation
     assert fold.revocations == {"x": b"{}"}
-    assert fold.adopt() == Change(trust=True)
+    assert fold.adopt(2.0) == Change(trust=True)
     fold.apply(keys.REVOCATIONS, Batch(4, (made.entry(keys.REVOCATIONS + "a/b", b""),)), 0.0)
     assert fold.revocations == {}
-
-
-def test_the_store_id_is_kept_when_the_store_has_none() -> None:
-    fold = holding()
-    assert fold.apply(keys.STORE_ID, Resync(1, (made.entry(keys.STORE_ID, b"one"),)), 0.0) == Change(store=True)
-    assert fold.apply(keys.STORE_ID, Resync(1, ()), 0.0) == NOTHING
-    assert fold.store_id == "one"
-    assert fold.apply(keys.STORE_ID, Batch(2, (made.entry(keys.STORE_ID, b"two"),)), 0.0) == Change(store=True)
 
 
 def test_the_age_of_what_is_known_is_kept_per_prefix() -> None:

@@ -86,6 +86,41 @@ def test_a_deletion_said_by_itself_is_believed_also_while_others_are_held(shelf:
     assert shelf.adopt() == {"p/b"}
 
 
+def test_frozen_it_lets_nothing_go_and_takes_new_values_in(shelf: Shelf[bytes]) -> None:
+    shelf.apply(Resync(1, entries(a="1", b="1")))
+    shelf.freeze("in doubt")
+    assert shelf.held == "in doubt"
+    assert shelf.apply(Batch(2, tuple(entries(c="1")), ("p/a",))) == {"p/c"}
+    assert shelf.items.keys() == {"p/a", "p/b", "p/c"}
+    assert shelf.unlisted == {"p/a"}
+    assert shelf.thaw() == frozenset()
+    assert "1 keys" in shelf.held
+    assert shelf.adopt() == {"p/a"}
+
+
+def test_parking_it_takes_nothing_in_until_thawed(problems: dict[str, str]) -> None:
+    parking = Shelf("p/", read, problems, park=True)
+    parking.apply(Resync(1, entries(a="1")))
+    parking.freeze("in doubt")
+    assert parking.apply(Batch(2, tuple(entries(a="2", b="2", c="2")))) == frozenset()
+    assert parking.apply(Batch(3, (), ("p/c",))) == frozenset()
+    assert parking.apply(Resync(4, entries(a="2", b="2"))) == frozenset()
+    assert parking.items == {"p/a": b"1"}
+    assert parking.thaw() == {"p/a", "p/b"}
+    assert (parking.items, parking.held) == ({"p/a": b"2", "p/b": b"2"}, "")
+
+
+def test_what_is_recalled_is_held_unless_the_store_has_it(problems: dict[str, str]) -> None:
+    parking = Shelf("p/", read, problems, park=True)
+    parking.freeze("in doubt")
+    parking.apply(Resync(1, entries(a="2")))
+    assert parking.recall(entries(a="1", b="1")) == {"p/a", "p/b"}
+    assert parking.items == {"p/a": b"1", "p/b": b"1"}
+    assert parking.unlisted == {"p/b"}
+    assert parking.adopt() == {"p/a", "p/b"}
+    assert parking.items == {"p/a": b"2"}
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["1", "2", "bad", None])), max_size=20))
 def test_after_any_batches_each_key_has_its_last_good_value(writes: list[tuple[str, str | None]]) -> None:
     shelf: Shelf[bytes] = Shelf("p/", read, {})

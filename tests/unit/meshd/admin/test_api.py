@@ -157,6 +157,7 @@ def test_every_route_has_a_handler() -> None:
     ("DELETE", "/v1/mesh/documents/service-intentions/web", ""),
     ("POST", "/v1/mesh/tokens", '{"kind": "operator", "name": "eve"}'),
     ("POST", "/v1/mesh/revocations", '{"serial": "00"}'),
+    ("POST", "/v1/mesh/registry/adopt", "{}"),
 ])  # fmt: skip
 async def test_over_tcp_without_a_credential_nothing_is_written(
     guarded: Single, method: str, path: str, body: str
@@ -189,3 +190,40 @@ async def test_reads_are_open_over_tcp(guarded: Single) -> None:
 def test_no_secret_in_a_shape() -> None:
     text = (Path(shapes.__file__)).read_text()
     assert "private_key" not in text
+
+
+async def test_a_wiped_stores_documents_are_held_until_adopted(single: Single) -> None:
+    agent = single.agent
+    await single.apply(ALLOW)
+    name = ("service-intentions", "web")
+    await until("in force", lambda: name in agent.documents.good and agent.fold.pinned)
+    before = agent.fold.pinned
+    await single.store.delete(keys.STORE_ID)
+    await until("in doubt", lambda: agent.fold.foreign)
+    await single.store.delete(keys.policy(*name))
+    await until("held", lambda: agent.fold.held_documents)
+    _, rows = await single.call("GET", "/v1/mesh/documents")
+    assert [row["state"] for row in rows] == ["held"]
+    _, status = await single.call("GET", "/v1/mesh/status")
+    assert "wiped" in status["registry"]["foreign"]
+    assert any("meshctl registry adopt" in line for line in status["warnings"])
+    _, page = await single.call("GET", "/metrics", admin=True)
+    assert b"meshd_registry_store_foreign 1.0" in page
+    assert b'meshd_registry_held{prefix="policy/"} 1.0' in page
+    code, answer = await single.call("POST", "/v1/mesh/registry/adopt", {})
+    assert code == 200
+    adopted = msgspec.convert(answer, shapes.Adopted)
+    assert adopted.documents == ("service-intentions/web",)
+    assert adopted.store_id == f"{before}.1"
+    entry = await single.store.get(keys.STORE_ID)
+    assert entry is not None
+    assert entry.value.decode() == adopted.store_id
+    assert name not in agent.documents.good
+    assert (agent.fold.foreign, agent.fold.held) == ("", {})
+
+
+async def test_adopting_an_adopted_store_counts_on(single: Single) -> None:
+    await until("known", lambda: single.agent.fold.pinned)
+    first = (await single.call("POST", "/v1/mesh/registry/adopt", {}))[1]["store_id"]
+    second = (await single.call("POST", "/v1/mesh/registry/adopt", {}))[1]["store_id"]
+    assert (first.rpartition(".")[2], second.rpartition(".")[2]) == ("1", "2")

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from meshd.admin import views
+from meshd.control.cold_start import State
 from policies.compiled import EndpointStat, Stats
 from registry import keys
 from registry.model import CheckResult, Endpoint, Instance
@@ -49,6 +50,27 @@ async def test_last_events_are_unix_times(single: Single) -> None:
     stamps = views.facts(single.agent, None).last_event
     assert stamps
     assert all(now - 60 < at <= now + 1 for at in stamps.values())
+
+
+async def test_staleness_is_measured_for_each_service(single: Single) -> None:
+    await single.register(Name="web", ID="web-1", Port=80)
+    await until("known", lambda: single.agent.fold.services)
+    assert 0 <= views.staleness(single.agent)["web"] < 60
+    single.agent.fold.last_event[keys.LEASES] -= 100  # the older of the two watches counts
+    assert views.staleness(single.agent)["web"] >= 100
+
+
+async def test_a_snapshot_in_force_is_shown_with_its_age_and_warned_of(fresh: Single) -> None:
+    agent = fresh.agent
+    agent.fold.restore({}, (), 0.0)
+    agent.cold_start.state = State("serving", agent.around.now() - 90)
+    assert views.snapshot(agent).age >= 90
+    assert any("serving from the saved snapshot, 9" in line for line in views.warnings(agent))
+    agent.fold.restored.clear()
+    assert views.snapshot(agent).state == "saved"
+    agent.cold_start.state = State("refused", reason="edited")
+    assert "the saved snapshot is not used: edited" in views.warnings(agent)
+    assert views.facts(agent, None).snapshot_refused
 
 
 def test_reports_of_other_hosts_are_read_as_far_as_possible() -> None:

@@ -1,6 +1,6 @@
 import msgspec
 
-from meshd.admin.shapes import NodeRow, ProblemRow, ProxyState, RegistryState, Status
+from meshd.admin.shapes import NodeRow, ProblemRow, ProxyState, RegistryState, SnapshotState, Status
 from tests.fakes.mesh_api import MeshApi
 from tests.unit.meshd.cli.conftest import Run
 
@@ -48,3 +48,20 @@ def test_status_says_how_old_a_servers_answers_may_be(meshctl: Run, api: MeshApi
         assert said in meshctl("status").stdout
     api.answer("GET", "/v1/mesh/status", STATUS)
     assert "leader" not in meshctl("status").stdout
+
+
+def test_status_shows_what_the_host_serves_from_and_how_old_it_is(meshctl: Run, api: MeshApi) -> None:
+    saved = SnapshotState(state="serving", age=3725.0)
+    registry = RegistryState(kind="mesh", reachable=False, last_event_age=-1.0, index=12, snapshot=saved)
+    api.answer("GET", "/v1/mesh/status", msgspec.structs.replace(STATUS, registry=registry))
+    done = meshctl("status")
+    assert "NOT REACHABLE" in done.stdout
+    assert "not heard yet" in done.stdout
+    assert "snapshot IN FORCE, the registry was silent at the start  age 3725.0s" in done.stdout
+
+
+def test_status_names_why_a_snapshot_is_refused(meshctl: Run, api: MeshApi) -> None:
+    saved = SnapshotState(state="refused", reason="is not signed by this host's key")
+    registry = RegistryState(kind="mesh", reachable=False, last_event_age=-1.0, index=0, snapshot=saved)
+    api.answer("GET", "/v1/mesh/status", msgspec.structs.replace(STATUS, registry=registry))
+    assert "snapshot REFUSED  is not signed by this host's key" in meshctl("status").stdout

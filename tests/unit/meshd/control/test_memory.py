@@ -4,14 +4,16 @@ from pathlib import Path
 
 from meshd.control.memory import Memory, Remembered
 
+KNOWN = Remembered({"x": b"\x00{}"}, frozenset({"api"}), {"api": "http"}, "one.1")
+
 
 def test_it_remembers_and_writes_changes_only(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "memory.json")
     assert memory.load() == Remembered()
-    assert memory.save({"x": b"\x00{}"}, frozenset({"api"}), {"api": "http"})
-    assert not memory.save({"x": b"\x00{}"}, frozenset({"api"}), {"api": "http"})
+    assert memory.save(KNOWN)
+    assert not memory.save(KNOWN)
     again = Memory(tmp_path / "memory.json")
-    assert again.load() == Remembered({"x": b"\x00{}"}, frozenset({"api"}), {"api": "http"})
+    assert again.load() == KNOWN
     assert again.problem == ""
 
 

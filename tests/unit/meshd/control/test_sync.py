@@ -1,12 +1,17 @@
 """From events to Updates: nothing before every watch has listed, bursts merged, the registry's loss survived."""
 
 import asyncio
+import time
 
+from meshd.control.cold_start import State
 from meshd.control.documents import Documents
 from meshd.control.sync import MERGE, Endpoints
-from registry import keys
+from registry import keys, snapshot
+from registry.brake import Limits
+from registry.ca.files import Layout
 from registry.fold import WATCHED, Fold
 from registry.model import Document, Instance
+from registry.snapshot import Snapshot
 from registry.store import Batch, Entry, Lost, Resync
 from registry.values import write
 from tests.unit.meshd.conftest import Single, until
@@ -88,6 +93,9 @@ async def test_documents_on_disk_are_in_force_until_the_registry_is_heard(fresh:
     before.save()
     agent.load()
     assert agent.sync.view().documents.keys() == {name}
+    agent.cold_start.state = State("too old")
+    assert agent.sync.view().documents == {}  # Registry.OldSnapshot: deny
+    agent.cold_start.state = State()
     for prefix in WATCHED:
         agent.sync._take(prefix, Resync(1, ()))
     assert agent.sync.view().documents == {}
@@ -111,6 +119,37 @@ async def test_a_restart_remembers_revocations_and_meshed_services(single: Singl
     path = single.host.data / "memory.json"
     await until("on disk", lambda: path.exists() and b"web" in path.read_bytes() and len(path.read_bytes()) > 60)
     assert "web" in single.agent.sync.view().meshed
+
+
+async def test_the_brakes_limits_follow_the_mesh_document(single: Single) -> None:
+    assert single.agent.fold.limits == Limits()
+    await single.apply("Kind: mesh\nRegistry: {MaxRemovalPercent: 30, Window: 2m}\n")
+    await until("set", lambda: single.agent.fold.limits == Limits(percent=30.0, window=120.0))
+    await single.apply("Kind: mesh\nRegistry: {Window: 10s}\n")
+    await until("set", lambda: single.agent.fold.limits == Limits(window=10.0))
+
+
+async def test_the_stores_id_outlives_a_restart(single: Single) -> None:
+    path = single.host.data / "memory.json"
+    await until("known", lambda: single.agent.fold.pinned)
+    await until("on disk", lambda: path.exists() and single.agent.fold.pinned.encode() in path.read_bytes())
+
+
+async def test_a_start_beside_a_wiped_store_goes_on_with_the_snapshot(fresh: Single) -> None:
+    agent = fresh.agent
+    document = Document(kind="service-intentions", name="web", text=b"Sources: []\n", version=4)
+    kept = Snapshot(node="a", trust_domain="mesh.local", heard=time.time(), store_id="one", documents=(document,))
+    await asyncio.to_thread(snapshot.write, fresh.host.data / "snapshot", kept, Layout(fresh.host.data))
+    agent.load()
+    agent.fold.pinned = "one"
+    for prefix in WATCHED:
+        agent.sync._take(prefix, Resync(1, ()))
+    assert agent.fold.foreign
+    assert agent.sync._silent()
+    await agent.sync._restore()
+    assert agent.documents.good["service-intentions", "web"].version == 4
+    assert not agent.sync._silent()
+    assert "the store is in doubt; nothing is let go of until `meshctl registry adopt`" in fresh.log.errors()
 
 
 def test_endpoints_are_folded_when_asked_for() -> None:

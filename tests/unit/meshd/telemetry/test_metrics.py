@@ -15,6 +15,8 @@ FACTS = Facts(
     endpoints={("api", "passing"): 2},
     certificates={"node": 5.0},
     last_event={"mesh/v1/services/": 7.0},
+    staleness={"api": 1.5},
+    snapshot_age=3.0,
 )
 
 
@@ -41,6 +43,10 @@ def test_every_metric_of_the_contract_is_there() -> None:
         'meshd_denied_total{intention="service-intentions/api#Sources[1]"} 2.0',
         'meshd_certificate_expiry_timestamp_seconds{name="node"} 5.0',
         'meshd_registry_last_event_timestamp_seconds{prefix="mesh/v1/services/"} 7.0',
+        'meshd_registry_staleness_seconds{service="api"} 1.5',
+        "meshd_snapshot_age_seconds 3.0",
+        "meshd_snapshot_in_use 0.0",
+        "meshd_snapshot_refused 0.0",
         "meshd_config_last_reload_successful 1.0",
         'meshd_build_info{node="a",version="1"} 1.0',
     ):
@@ -87,3 +93,9 @@ def test_label_values_are_escaped() -> None:
 
 def with_certificates(certificates: dict[str, float]) -> Facts:
     return Facts(version="1", node="a", certificates=certificates)
+
+
+def test_without_a_snapshot_there_is_no_age_to_alarm_on() -> None:
+    page = lines(None, Facts(version="1", node="a", snapshot_refused=True))
+    assert not [line for line in page if line.startswith("meshd_snapshot_age_seconds")]
+    assert "meshd_snapshot_refused 1.0" in page

@@ -1,6 +1,6 @@
 """Kind mesh."""
 
-from policies.schema.mesh import AccessLog, Mesh, Tracing
+from policies.schema.mesh import AccessLog, Mesh, Registry, Tracing
 from policies.schema.retry import Budget
 from tests.unit.policies.build import document, problem
 
@@ -13,6 +13,7 @@ RetryBudget: {Percent: 10, MinPerSecond: 5}
 AccessLog: {Enabled: false, SamplePercent: 1}
 ExplainDenials: true
 Tracing: {SamplingPercent: 0.1}
+Registry: {MaxRemovalPercent: 30, Window: 2m, MaxSnapshotAge: 72h}
 """
     assert document("mesh", "mesh", text, 4) == Mesh(
         name="mesh",
@@ -22,6 +23,7 @@ Tracing: {SamplingPercent: 0.1}
         access_log=AccessLog(enabled=False, sample=100),
         explain_denials=True,
         tracing=Tracing(sampling=10),
+        registry=Registry(max_removal=3000, window_ms=120_000, max_snapshot_age_ms=72 * 3_600_000),
     )
 
 
@@ -33,8 +35,13 @@ def test_permissive_is_not_supported_yet() -> None:
 
 def test_later_fields_are_named() -> None:
     assert problem("mesh", "mesh", "Tracing: {Endpoint: 'http://x'}").path == "Tracing.Endpoint"
+    assert problem("mesh", "mesh", "Registry: {FlapHalfLife: 1m}").path == "Registry.FlapHalfLife"
     assert problem("mesh", "mesh", "Deadline: {Default: 5s}").reason == "Deadline is not supported yet"
 
 
 def test_there_is_one_mesh() -> None:
     assert problem("mesh", "other", "ExplainDenials: true").path == "Name"
+
+
+def test_a_snapshot_may_be_old_but_not_without_bound() -> None:
+    assert problem("mesh", "mesh", "Registry: {MaxSnapshotAge: 9000h}").path == "Registry.MaxSnapshotAge"

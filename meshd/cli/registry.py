@@ -1,0 +1,44 @@
+"""`meshctl registry`: what to do when the store was wiped, restored or replaced."""
+
+from collections.abc import Callable
+
+import click
+
+from meshd.admin.shapes import Adopted
+from meshd.cli.output import OUTPUT, emit, note
+from meshd.cli.target import Target
+
+
+@click.group()
+def registry() -> None:
+    """The registry behind the mesh."""
+
+
+@registry.command()
+@click.option("--yes", is_flag=True, help="do it: documents and instances that the store has lost go out of force")
+@OUTPUT
+@click.pass_obj
+def adopt(target: Callable[[], Target], yes: bool, output: str) -> None:
+    """Believe the store as it is now, on every host. Ends every hold and the brake. Ask the registry's host, as root.
+
+    Write back first what should stay: what the store does not list is let go of. `meshctl status` says what is held,
+    `meshctl get` lists the documents (state held).
+
+    \b
+    Example:
+      meshctl registry adopt --yes
+    """
+    if not yes:
+        raise click.UsageError("documents and instances that the store has lost go out of force: say --yes")
+    answer = target().send("/v1/mesh/registry/adopt", {}, Adopted)
+    emit(answer, output, lambda: show(answer))
+
+
+def show(answer: Adopted) -> None:
+    click.echo(f"store {answer.store_id} adopted")
+    for document in answer.documents:
+        click.echo(f"let go: document {document}")
+    for service, count in sorted(answer.braked.items()):
+        click.echo(f"let go: {count} instances of {service}")
+    if not (answer.documents or answer.braked):
+        note("nothing was held on this host")
