@@ -1,0 +1,180 @@
+"""Real etcd servers: Debian's 3.4, and 3.7 built from its Go module where Go is."""
+
+import atexit
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, Signals
+
+from tests.consul_agent import free_ports
+from tests.mesh.cluster import http, wait_for
+from tests.tools import ROOT, tool
+
+START = 30.0  # seconds until a leader is elected
+NEWER = "v3.7.3"
+MAIN = """package main
+
+import (
+\t"os"
+
+\t"go.etcd.io/etcd/server/v3/etcdmain"
+)
+
+func main() { etcdmain.Main(os.Args) }
+"""
+
+
+@dataclass
+class Server:
+    """One member. `extra`: further flags; with `tls` (certificate, key, CA) clients need a certificate of that CA."""
+
+    binary: Path
+    directory: Path
+    host: str
+    port: int
+    peer: int
+    extra: Sequence[str] = ()
+    tls: tuple[Path, Path, Path] | None = None
+    cluster: str = ""  # name=peer URL of all members, when there are several
+    name: str = "m1"
+    process: subprocess.Popen[bytes] | None = None
+    metrics: int = 0
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"http{'s' if self.tls else ''}://{self.address}"
+
+    @property
+    def command(self) -> list[str]:
+        peer = f"http://{self.host}:{self.peer}"
+        flags = [str(self.binary), "--name", self.name, "--data-dir", str(self.directory / "data")]
+        flags += ["--listen-client-urls", self.url, "--advertise-client-urls", self.url]
+        flags += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
+        flags += ["--initial-cluster", self.cluster or f"{self.name}={peer}", "--logger", "zap"]
+        flags += ["--listen-metrics-urls", f"http://{self.host}:{self.metrics}"]
+        if self.tls:
+            certificate, key, roots = map(str, self.tls)
+            flags += ["--cert-file", certificate, "--key-file", key, "--trusted-ca-file", roots, "--client-cert-auth"]
+        return [*flags, *self.extra]
+
+    def start(self, *, ready: bool = True) -> "Server":
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        if ready:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self) -> None:
+        wait_for(f"etcd at {self.address} has a leader", self._healthy, START, every=0.05)
+
+    def _healthy(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise RuntimeError(f"etcd did not start:\n{(self.directory / 'log').read_text()[-2000:]}")
+        answer = http("GET", f"http://{self.host}:{self.metrics}/health", timeout=2)
+        return answer.status == 200 and str(answer.json()["health"]) == "true"
+
+    def signal(self, number: Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self, number: Signals = SIGKILL) -> None:
+        """End it and wait; the data stays."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(SIGCONT)
+            self.process.send_signal(number)
+            self.process.wait(20)
+
+    def wipe(self) -> None:
+        shutil.rmtree(self.directory / "data")
+
+    def metric(self, name: str) -> float:
+        lines = http("GET", f"http://{self.host}:{self.metrics}/metrics").body.decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+    def watchers(self) -> int:
+        """Watches that the server holds for anybody."""
+        return int(self.metric("etcd_debugging_mvcc_watcher_total"))
+
+    def etcdctl(self, *arguments: str, stdin: str | None = None, user: str = "") -> str:
+        command = [str(tool("etcdctl")), "--endpoints", self.url, *(["--user", user] if user else []), *arguments]
+        if self.tls:
+            certificate, key, roots = map(str, self.tls)
+            command += ["--cert", certificate, "--key", key, "--cacert", roots]
+        env = {**os.environ, "ETCDCTL_API": "3"}
+        done = subprocess.run(command, capture_output=True, text=True, input=stdin, env=env, timeout=30, check=False)
+        if done.returncode:
+            raise RuntimeError(f"etcdctl {' '.join(arguments)}: {done.stderr}")
+        return done.stdout
+
+
+def etcd_server(binary: Path, directory: Path, **settings: object) -> Server:
+    """A member that is not started yet, on an address that nobody else uses."""
+    host = f"127.{1 + secrets.randbelow(200)}.{secrets.randbelow(255)}.{1 + secrets.randbelow(250)}"
+    port, peer, metrics = free_ports(host, 3)
+    return Server(binary, directory, host, port, peer, metrics=metrics, **settings)  # type: ignore[arg-type]
+
+
+@contextmanager
+def running_etcd(binary: Path, **settings: object) -> Iterator[Server]:
+    """A running member; killed with its data at the end."""
+    directory = Path(tempfile.mkdtemp(prefix="etcd-"))
+    server = etcd_server(binary, directory, **settings)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def older() -> Path:
+    return tool("etcd")
+
+
+def newer() -> Path:
+    """etcd 3.7, built once into .cache; without Go the calling test is skipped, visibly, and fails in CI."""
+    built = ROOT / ".cache/etcd37/etcd"
+    if built.exists():
+        return built
+    go = tool("go")
+    built.parent.mkdir(parents=True, exist_ok=True)
+    (built.parent / "main.go").write_text(MAIN)
+    env = {**os.environ, "GOFLAGS": "-mod=mod"}
+    for command in (
+        ["mod", "init", "etcd37"],
+        ["get", f"go.etcd.io/etcd/server/v3@{NEWER}"],
+        ["build", "-o", "etcd.new", "."],
+    ):
+        if command[0] == "mod" and (built.parent / "go.mod").exists():
+            continue
+        done = subprocess.run([str(go), *command], cwd=built.parent, env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"etcd 3.7 cannot be built: go {' '.join(command)}: {done.stderr[-500:]}")
+    (built.parent / "etcd.new").rename(built)
+    return built
+
+
+@dataclass
+class SharedEtcd:
+    """One member for all tests of a process, started by the first that asks: an election takes a second."""
+
+    newer: bool = False
+    _running: list[Server] = field(default_factory=list)
+
+    def server(self) -> Server:
+        if not self._running:
+            started = running_etcd(newer() if self.newer else older())
+            self._running.append(started.__enter__())
+            atexit.register(started.__exit__, None, None, None)
+        return self._running[0]
