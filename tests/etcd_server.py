@@ -158,7 +158,9 @@ def newer() -> Path:
     ):
         if command[0] == "mod" and (built.parent / "go.mod").exists():
             continue
-        done = subprocess.run([str(go), *command], cwd=built.parent, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [str(go), *command], cwd=built.parent, env=env, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise RuntimeError(f"etcd 3.7 cannot be built: go {' '.join(command)}: {done.stderr[-500:]}")
     (built.parent / "etcd.new").rename(built)

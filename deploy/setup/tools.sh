@@ -1,7 +1,8 @@
 #!/bin/sh
 # Foreign programs for tests and benchmarks: tools.sh [consul] [etcd] [etcdctl] [nginx] [haproxy] [wrk]. What is there
 # is left alone. consul (Debian bullseye's 1.8.7), etcd and etcdctl (bookworm's 3.4.23) are unpacked into .cache/tools
-# without touching the system; the others are installed with apt-get. Exit 78, naming what is missing, when that cannot be done: not root, no apt-get, or offline.
+# without touching the system; the others are installed with apt-get. Exit 78, naming what is missing, when that cannot
+# be done: not root, no apt-get, or offline.
 set -eu
 cd "$(dirname "$0")/../.."
 PATH="$PWD/.cache/tools/usr/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"

@@ -12,7 +12,6 @@ The index is etcd's revision. A write reads what it is about and is then one tra
 that it is no write when nothing would change, and cannot double.
 """
 
-import asyncio
 import copy
 import hashlib
 import secrets
@@ -79,10 +78,10 @@ class EtcdStore:
         self._callers: dict[bytes, Client] = {}
 
     def acting_as(self, token: str) -> "EtcdStore":
-        """The same connections under another caller's `name:password`: its rights, not ours. Close only the original."""
+        """The same connections as another caller, by its `name:password` and rights. Close only the original."""
         known = hashlib.sha256(token.encode()).digest()
         client = self._callers.pop(known, None) or Client(self._links, lambda: token)
-        self._callers[known] = client  # the last one used stays longest: logging in costs the server a tenth of a second
+        self._callers[known] = client  # the last one used stays longest: a log-in costs the server a tenth of a second
         while len(self._callers) > CALLERS:
             del self._callers[next(iter(self._callers))]
         other = copy.copy(self)

@@ -5,7 +5,7 @@ lies in up to two further keys behind it, which nothing but a range over the fir
 zero byte), so that one read, one watch and one permission on a prefix cover all three:
 
     KEY            the value; attached to the lease, when the lease's end deletes it
-    KEY \\0         `Extra` as JSON: flags, how often the key was locked, the holder; only when there is something to say
+    KEY \\0         `Extra` as JSON: flags, how often the key was locked, the holder; only when that says something
     KEY \\0 \\0      attached to a lease that only lets go at its end: gone means released
 
 The second counts only with the key's own mod revision: whoever writes the key with another tool drops it.
@@ -214,7 +214,9 @@ def _put(op: Op, before: Cell | None, behaviors: Mapping[str, Behavior]) -> Cell
     taken = kept != old.lease
     releasing = behaviors.get(kept or "") == "release" if taken else before.releasing
     locks = old.lock_index + int(taken)
-    return Cell(msgspec.structs.replace(old, value=value, flags=op.flags, lease=kept, lock_index=locks), releasing=releasing)
+    return Cell(
+        msgspec.structs.replace(old, value=value, flags=op.flags, lease=kept, lock_index=locks), releasing=releasing
+    )
 
 
 def _same_spelling(lease: str | None) -> str | None:

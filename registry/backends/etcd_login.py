@@ -1,6 +1,6 @@
 """Logging in at etcd: a token for name and password, fetched once, again when it is refused.
 
-https://etcd.io/docs/v3.4/op-guide/authentication/ - tokens end after 5 min without use, and with a restart of the server.
+https://etcd.io/docs/v3.4/op-guide/authentication/ - tokens end after 5 min without use, and with a server's restart.
 """
 
 import asyncio

@@ -134,7 +134,7 @@ class EtcdWatch:
             self._down = self._down or reason
         self.restart()
 
-    # ---- what the reader gets -----------------------------------------------------------------------------------------
+    # ---- what the reader gets ---------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         if self._begun or self._ended:
