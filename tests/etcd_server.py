@@ -119,22 +119,42 @@ class Server:
         return done.stdout
 
 
-def etcd_server(binary: Path, directory: Path, **settings: object) -> Server:
+def etcd_server(binary: Path, directory: Path, extra: Sequence[str] = ()) -> Server:
     """A member that is not started yet, on an address that nobody else uses."""
     host = f"127.{1 + secrets.randbelow(200)}.{secrets.randbelow(255)}.{1 + secrets.randbelow(250)}"
     port, peer, metrics = free_ports(host, 3)
-    return Server(binary, directory, host, port, peer, metrics=metrics, **settings)  # type: ignore[arg-type]
+    return Server(binary, directory, host, port, peer, extra, metrics=metrics)
 
 
 @contextmanager
-def running_etcd(binary: Path, **settings: object) -> Iterator[Server]:
+def running_etcd(binary: Path, extra: Sequence[str] = ()) -> Iterator[Server]:
     """A running member; killed with its data at the end."""
     directory = Path(tempfile.mkdtemp(prefix="etcd-"))
-    server = etcd_server(binary, directory, **settings)
+    server = etcd_server(binary, directory, extra)
     try:
         yield server.start()
     finally:
         server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def running_cluster(binary: Path, size: int = 3) -> Iterator[list[Server]]:
+    """Several members; killed with their data at the end."""
+    directory = Path(tempfile.mkdtemp(prefix="etcd-"))
+    members = [etcd_server(binary, directory / f"m{n}") for n in range(size)]
+    for number, member in enumerate(members):
+        member.name = f"m{number}"
+        member.cluster = ",".join(f"m{n}=http://{m.host}:{m.peer}" for n, m in enumerate(members))
+    try:
+        for member in members:
+            member.start(ready=False)
+        for member in members:
+            member.wait_ready()
+        yield members
+    finally:
+        for member in members:
+            member.stop()
         shutil.rmtree(directory, ignore_errors=True)
 
 
