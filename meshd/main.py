@@ -21,6 +21,7 @@ from meshd.config import Host, load
 from meshd.control import join
 from meshd.control.authority import recover
 from meshd.control.contact import Contact
+from meshd.dataplane.supervise import binary
 from meshd.notify import notify
 from meshd.placed import ConfigError, Fault
 from meshd.ports import Lock
@@ -72,6 +73,8 @@ async def serve(host: Host) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if host.proxy.manage:
+        binary(host, os.environ)
     lock = Lock(host.run)
     try:
         bound = bind(host)
@@ -105,7 +108,11 @@ async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Eve
                         identity=names.node_id(agent.identities.trust_domain, host.node),
                         open_access=host.development)  # fmt: skip
         gc.freeze()
-        code = await attend(agent, side, stop)
+        try:
+            code = await attend(agent, side, stop)
+        except ConfigError:
+            await agent.stop()
+            raise
         notify(around.environ, "STOPPING=1")
         if code == 0:
             await agent.drain()

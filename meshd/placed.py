@@ -32,7 +32,7 @@ def read(path: Path, places: dict[str, str]) -> dict[str, Any]:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(Fault(str(path), f"cannot be read: {error}")) from None
+        raise ConfigError(Fault(str(path), f"cannot be read: {getattr(error, 'strerror', None) or error}")) from None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         tree = yaml.safe_load(text)

@@ -6,13 +6,16 @@ port is bound once without it before the real listener is made.
 
 import errno
 import fcntl
+import ipaddress
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 from meshd.placed import ConfigError, Fault
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
 
 
@@ -71,7 +74,7 @@ def _bound(setting: str, address: str, port: int) -> socket.socket:
 def _why(error: OSError, address: str, port: int) -> str:
     if error.errno != errno.EADDRINUSE:
         return f"cannot listen on {address}:{port}: {error.strerror}"
-    name = holder(port)
+    name = holder(address, port)
     return f"{address}:{port} is taken" + (f" by {name}" if name else "")
 
 
@@ -81,9 +84,10 @@ def _hint(error: OSError) -> str:
     return "no such address on this host?" if error.errno == errno.EADDRNOTAVAIL else ""
 
 
-def holder(port: int, proc: Path = Path("/proc")) -> str:
-    """`name (pid N)` of who listens on a TCP port, as far as /proc tells us; "" when it does not."""
-    inodes = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listening(proc / "net" / table, port)}
+def holder(address: str, port: int, proc: Path = Path("/proc")) -> str:
+    """`name (pid N)` of who listens there, as far as /proc tells us; "" when it does not."""
+    tables = [proc / "net" / table for table in ("tcp", "tcp6")]
+    inodes = {f"socket:[{inode}]" for table in tables for inode in _listening(table, address, port)}
     if not inodes:
         return ""
     for entry in proc.iterdir():
@@ -96,16 +100,32 @@ def holder(port: int, proc: Path = Path("/proc")) -> str:
     return ""
 
 
-def _listening(table: Path, port: int) -> Iterator[str]:
-    """Inodes of listening sockets; columns: sl local rem st tx:rx tr:when retrnsmt uid timeout inode (proc(5))."""
+def _listening(table: Path, address: str, port: int) -> Iterator[str]:
+    """Inodes of sockets that listen on the port at this address or at all.
+
+    Columns: sl local rem st tx:rx tr:when retrnsmt uid timeout inode (proc(5)).
+    """
     try:
         lines = table.read_text().splitlines()[1:]
     except OSError:
         return
     for line in lines:
         fields = line.split()
-        if fields[3] == LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+        where, _, number = fields[1].rpartition(":")
+        if fields[3] == LISTEN and int(number, 16) == port and _meet(_address(where), ipaddress.ip_address(address)):
             yield fields[9]
+
+
+def _address(words: str) -> Address:
+    """An address as the kernel prints it: 32-bit words in its own byte order."""
+    raw = b"".join(struct.pack("=I", int(words[at : at + 8], 16)) for at in range(0, len(words), 8))
+    found = ipaddress.ip_address(raw)
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+def _meet(one: Address, other: Address) -> bool:
+    """Whether listeners at both are in each other's way; a wildcard meets everything, on [::] also IPv4."""
+    return one == other or one.is_unspecified or other.is_unspecified
 
 
 def _open_files(folder: Path) -> Iterator[str]:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from meshd.placed import ConfigError
+
 
 class Log(Protocol):
     """What this module needs of a logger (`meshd.telemetry.log`)."""
@@ -70,6 +72,9 @@ class Tasks:
                 return
             except asyncio.CancelledError:
                 raise
+            except ConfigError as error:
+                self._fail(name, error)  # no fault of the program: said once, without a trace, by whoever ends it
+                return
             except Exception as error:
                 self._log.error("task crashed", owner=self.owner, task=name, error=repr(error), exc_info=error)
                 if restart is None:

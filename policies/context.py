@@ -1,16 +1,13 @@
 """What all parts of one compilation share: the view, its index, and the Problems found on the way."""
 
 from collections.abc import Iterable
-from typing import Literal
 
 from policies.problem import Problem, shown
 from policies.schema.kinds import AnyDocument
 from policies.schema.service_defaults import ServiceDefaults
 from policies.select import Index
-from policies.view import HostView
+from policies.view import HostView, Protocol
 from registry.model import Instance
-
-Protocol = Literal["tcp", "http"]
 
 
 class Context:
@@ -29,7 +26,9 @@ class Context:
         self.problems.add(Problem(kind="instance", name=str(instance.key), reason=reason, hint=hint))
 
     def protocol(self, service: str) -> Protocol:
-        return self.known_protocol(service) or "tcp"
+        """Of a service that nobody has said anything of, http: its callers then get a 503 that names it, where a
+        closed connection would say nothing; there is no instance that could be spoken to wrongly."""
+        return self.known_protocol(service) or self.view.spoken.get(service) or "http"
 
     def known_protocol(self, service: str) -> Protocol | None:
         """As `service-defaults` says, else as most instances are registered; None: nobody has said anything."""

@@ -4,11 +4,12 @@ from typing import Literal
 
 from policies import address
 from policies.compiled import Inbound, Permission, Permissions, Source
-from policies.context import Context, Protocol
+from policies.context import Context
 from policies.matches import compiled_match
 from policies.schema.service_defaults import ServiceDefaults
 from policies.schema.service_intentions import IntentionSource, ServiceIntentions
 from policies.select import by_precedence
+from policies.view import Protocol
 from registry.ca import names
 from registry.model import Instance
 

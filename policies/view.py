@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from policies.compiled import AnyResource
 from policies.problem import Problem
 from policies.schema.kinds import AnyDocument
 from registry.model import Address, Endpoint, Instance
+
+Protocol = Literal["tcp", "http"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,7 @@ class HostView:
     unreadable    documents that exist but of which no valid version is known: intentions then deny
     wanted        further services to compile for, beyond the upstreams of `local`
     meshed        services once seen with a meshed instance: never spoken to in plaintext
+    spoken        protocols as last registered, also of services that have no instance any more
     """
 
     node: str
@@ -34,6 +38,7 @@ class HostView:
     unreadable: frozenset[tuple[str, str]] = frozenset()
     wanted: frozenset[str] = frozenset()
     meshed: frozenset[str] = frozenset()
+    spoken: Mapping[str, Protocol] = field(default_factory=dict)
     forbid_default_allow: bool = False  # the host's own file overrules `DefaultIntention: allow`
 
 

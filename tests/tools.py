@@ -6,6 +6,7 @@ machine without a tool cannot pass by testing less.
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # Private unpacked packages first (they are the version that was tested), then the system's; sbin and Go's own place
-# are often not in PATH.
-PLACES = (ROOT / ".cache/tools/usr/bin", ROOT / ".cache/tools/usr/sbin")
+# are often not in PATH. The interpreter's own directory holds what is installed with us, whether or not it is in PATH.
+PLACES = (ROOT / ".cache/tools/usr/bin", ROOT / ".cache/tools/usr/sbin", Path(sys.executable).parent)
 SYSTEM = ("/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/local/go/bin")
 
 

@@ -18,12 +18,14 @@ from meshd.agent import Agent
 from meshd.control.status import HostStatus
 from meshd.dataplane.frames import Broken
 from policies.compiled import ExplainRequest, Stats
+from policies.schema.service_defaults import ServiceDefaults
+from policies.select import Index
 from registry import keys
 from registry.api import access, answers
 from registry.api.access import Action
 from registry.api.answers import JSON, Problem
 from registry.api.blocking import Waits
-from registry.api.context import Context, Deps
+from registry.api.context import CALLER, Context, Deps
 from registry.ca import bundle, rotation
 from registry.ca.entitlement import Entitlement
 from registry.errors import RegistryError
@@ -73,7 +75,7 @@ class Desk:
 
     def guarded(self, handler: Handler, action: Action, target: str) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            request[CALLER_KEY] = caller = self._context.caller(request, action)
+            request[CALLER] = caller = self._context.caller(request, action)
             decision = access.decide(self._context.deps.access, caller, action, target)
             if isinstance(decision, access.Refuse):
                 raise answers.refused(decision)
@@ -106,7 +108,8 @@ class Desk:
             for one in known
         )
         hits = {one.name: one.count for one in stats.rules} if stats else {}
-        return answers.json(request, service_view.build(name, resources, rows, hits))
+        said = Index(agent.documents.good).find(ServiceDefaults, name)
+        return answers.json(request, service_view.build(name, resources, rows, hits, said))
 
     async def get_certs(self, request: web.Request) -> web.StreamResponse:
         return answers.json(request, views.certificates(self._agent))
@@ -183,7 +186,7 @@ class Desk:
         found = apply.warnings(agent, planned)
         if request.query.get("dry_run"):
             return answers.json(request, apply.result(agent, apply.dry(planned), found))
-        caller = request[CALLER_KEY]
+        caller = request[CALLER]
         for one in planned.texts:
             key = keys.policy(one.kind, one.name)
             decision = access.decide(self._context.deps.access, caller, Action.KV_WRITE, key)
@@ -215,7 +218,7 @@ class Desk:
         expires = rotation.stamp(self._agent.around.now() + wanted.ttl)
         answer = TokenAnswer(token=token, expires=expires, root_hash=bundle.root_hash(root))
         self._agent.log.info("token made", kind=wanted.kind, host=wanted.node, services=wanted.services,
-                             name=wanted.name, by=access.describe(request[CALLER_KEY]), expires=expires)  # fmt: skip
+                             name=wanted.name, by=access.describe(request[CALLER]), expires=expires)  # fmt: skip
         return answers.json(request, answer)
 
     async def post_revocations(self, request: web.Request) -> web.StreamResponse:
@@ -238,5 +241,4 @@ class Desk:
             raise Problem(400, str(error), hint="a JSON object; see the shapes of the mesh API") from error
 
 
-CALLER_KEY = web.RequestKey("mesh_caller", access.Caller)
 __all__ = ["JSON", "ROUTES", "Desk", "mount"]

@@ -35,7 +35,8 @@ def resources(view: HostView, instances: Iterable[Instance], destination: str) -
     found: dict[str, AnyResource] = {f"{one.__struct_config__.tag}/{one.name}": one for one in here}
     by_node: dict[str, list[Instance]] = {}
     for instance in instances:
-        if instance.service in wanted and instance.node != view.node:
+        # one without an inbound port of the mesh has nobody who would enforce its intentions
+        if instance.service in wanted and instance.node != view.node and instance.inbound is not None:
             by_node.setdefault(instance.node, []).append(_served(instance))
     for node, local in sorted(by_node.items()):
         theirs = replace(view, node=node, local=tuple(sorted(local, key=lambda one: one.key)), wanted=frozenset())

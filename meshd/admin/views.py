@@ -17,15 +17,18 @@ from meshd.admin.shapes import (
 )
 from meshd.agent import Agent, cpu_seconds
 from meshd.control import status as reports
+from meshd.control.documents import Name
 from meshd.control.status import HostStatus
 from meshd.telemetry.metrics import Facts
 from policies.compiled import EndpointStat, Stats
 from policies.compiled import Service as ServiceResource
+from policies.schema.service_intentions import ServiceIntentions
 from registry import keys
 from registry.ca import rotation
 from registry.model import Endpoint, Instance
 
 T = TypeVar("T")
+LEADING = frozenset(("service-router", "service-splitter", "service-resolver"))  # kinds that may send calls elsewhere
 
 
 def status(agent: Agent, others: Mapping[str, HostStatus]) -> Status:
@@ -95,8 +98,8 @@ def nodes(agent: Agent, others: Mapping[str, HostStatus]) -> tuple[NodeRow, ...]
 def problems(agent: Agent) -> tuple[ProblemRow, ...]:
     """Refused documents and keys, then what is odd but in force."""
     rows = [
-        ProblemRow(document=name, reason=reason)
-        for name, rejection in agent.documents.refused().items()
+        ProblemRow(document="/".join(name), reason=instead(name, agent.documents.unreadable) + placed(name, reason))
+        for name, rejection in sorted(agent.documents.rejected.items())
         for reason in rejection.problems
     ]
     rows += [ProblemRow(document=key.removeprefix(keys.PREFIX), reason=why) for key, why in agent.fold.problems.items()]
@@ -118,10 +121,25 @@ def problems(agent: Agent) -> tuple[ProblemRow, ...]:
     return tuple(rows)
 
 
+def instead(name: Name, unreadable: frozenset[Name]) -> str:
+    """What is in force while a document is refused."""
+    if name not in unreadable:
+        return "last good version kept: "
+    denies = name[0] == ServiceIntentions.kind
+    return "no version was ever good: " + ("everything is denied: " if denies else "its kind is at the default: ")
+
+
+def placed(name: Name, reason: str) -> str:
+    """A problem's text with its place (`1:12`, line and column) but without the document's name again."""
+    text = reason.removeprefix("/".join(name)).removeprefix(":")
+    return f"line {text}" if text[:1].isdigit() else text.strip()
+
+
 def warnings(agent: Agent) -> tuple[str, ...]:
     found = list(agent.identities.missing())
     if agent.host.development:
         found.append("development: whoever reaches the local API administers it")
+    found += [f"{caller} calls {service}, of which no instance is known" for caller, service in nowhere(agent)]
     if agent.registrar.problem:
         found.append(f"the registry does not take our instances: {agent.registrar.problem}")
     if agent.lease.problem:
@@ -130,6 +148,15 @@ def warnings(agent: Agent) -> tuple[str, ...]:
     found += [f"the registry is not reached: {why}" for _, why in sorted(agent.fold.unreachable.items())[:1]]
     found += [f"{event.kind}: {event.detail}" for event in agent.events if event.kind == "listener_failed"][-4:]
     return tuple(found)
+
+
+def nowhere(agent: Agent) -> Iterable[tuple[str, str]]:
+    """Declared upstreams without any instance, and which no document leads elsewhere."""
+    led = {name for kind, name in agent.documents.good if kind in LEADING}
+    for one in agent.registrar.local:
+        for upstream in one.mesh.upstreams:
+            if upstream.service not in agent.fold.services and upstream.service not in led:
+                yield str(one.key), upstream.service
 
 
 # ---- services -----------------------------------------------------------------------------------------------------
@@ -183,8 +210,15 @@ def endpoint_row(endpoint: Endpoint, subsets: tuple[str, ...], stat: EndpointSta
         subsets=subsets,
         tags=instance.tags,
         ewma_ms=stat.ewma_ms if stat else 0.0,
-        output="; ".join(one.output for one in instance.results if one.status != "passing" and one.output),
+        output="; ".join(said(instance)),
     )
+
+
+def said(instance: Instance) -> Iterable[str]:
+    """Why an instance is not used as usual, in its own words."""
+    if instance.state != "active":
+        yield instance.state + (f": {instance.reason}" if instance.reason else "")
+    yield from (one.output for one in instance.results if one.status != "passing" and one.output)
 
 
 # ---- documents and certificates -----------------------------------------------------------------------------------

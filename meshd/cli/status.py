@@ -58,7 +58,7 @@ def show(value: Status) -> None:
 
 
 def problem_line(problem: ProblemRow) -> str:
-    word = "REFUSED (last good kept)" if problem.refused else "warning"
+    word = "REFUSED" if problem.refused else "warning"
     place = f" line {problem.line}" if problem.line else ""
     path = f" at {problem.path}" if problem.path else ""
     hint = f"; {problem.hint}" if problem.hint else ""

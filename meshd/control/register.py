@@ -23,6 +23,7 @@ from registry.catalog import Catalog
 from registry.errors import Denied, NotFound, RegistryError
 from registry.model import Address, Check, CheckResult, Health, Instance, InstanceKey
 
+LEFT = 60.0  # seconds that a deregistered instance is served at most while the registry does not show it
 RETRY = (0.2, 5.0)  # seconds: first and longest pause while the registry refuses
 
 
@@ -62,6 +63,7 @@ class Registrar:
         self._clock = clock
         self._local: dict[str, Local] = {}
         self._withdrawals: set[InstanceKey] = set()
+        self._left: dict[InstanceKey, tuple[Instance, float]] = {}  # deregistered, until the watch shows it
         self._results: dict[tuple[str, str], CheckResult] = {}
         self._overdue = Overdue()
         self._stored: dict[InstanceKey, Instance] | None = None  # of this node, as the registry last showed them
@@ -101,8 +103,11 @@ class Registrar:
         """Instances that this host serves, with the address that its proxy dials; withdrawn ones until they are
         deleted, so that running requests finish."""
         mine = {local.instance.key: _dialled(local.instance, local.app) for local in self._local.values()}
-        for key, instance in (self._stored or {}).items():
-            if key not in mine and instance.state == "withdrawn":
+        withdrawn = {key: one for key, one in (self._stored or {}).items() if one.state == "withdrawn"}
+        now = self._clock()
+        left = {key: one for key, (one, until) in self._left.items() if now < until}
+        for key, instance in (left | withdrawn).items():
+            if key not in mine:
                 mine[key] = _dialled(instance, self._app(instance.address))
         return tuple(mine[key] for key in sorted(mine))
 
@@ -111,6 +116,9 @@ class Registrar:
         if self._stored != stored:
             gone = (self._stored or {}).keys() - stored.keys()
             self._stored = dict(stored)
+            for key, one in stored.items():
+                if one.state == "withdrawn":
+                    self._left.pop(key, None)  # from here on the registry says how long it is served
             self._dirty.set()
             if gone:
                 self.on_change()
@@ -185,6 +193,8 @@ class Registrar:
         key = local.instance.key
         async with self._writing:
             del self._local[instance_id]
+            leaving = msgspec.structs.replace(local.instance, state="withdrawn")
+            self._left[key] = (leaving, self._clock() + LEFT)
             self._withdrawals.add(key)
             self._save()
             self._runner.forget(key)
@@ -194,8 +204,6 @@ class Registrar:
                 index = await self._catalog.withdraw(key)
             except NotFound:
                 index = 0
-            if self._stored is not None:
-                self._stored[key] = msgspec.structs.replace(local.instance, state="withdrawn")
             self._withdrawals.discard(key)
             self._save()
             self.on_change()

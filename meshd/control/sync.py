@@ -1,8 +1,9 @@
 """From the registry to the proxy: events -> fold -> documents -> compile -> difference.
 
-The first event after a pause is applied at once; what follows within 20 ms is compiled together. Until every watch
-has listed once nothing is compiled: a fresh meshd must not erase a good configuration. The one exception is a proxy
-that holds nothing at all while the registry stays away: it gets what is known from disk.
+The first event after a pause is applied at once; what follows soon is compiled together, after 20 ms at the latest,
+sooner where compiling is cheap. Until every watch has listed once nothing is compiled: a fresh meshd must not erase a
+good configuration. The one exception is a proxy that holds nothing at all while the registry stays away: it gets what
+is known from disk.
 """
 
 import asyncio
@@ -21,8 +22,10 @@ from meshd.control.stored import Stored
 from meshd.dataplane.client import Dataplane
 from policies.compile import compile_host
 from policies.compiled import AnyResource
+from policies.context import registered
 from policies.problem import Problem
 from policies.view import Compiled, HostView
+from policies.view import Protocol as Spoken
 from registry import keys
 from registry.errors import RegistryError
 from registry.fold import Change, Fold
@@ -30,7 +33,8 @@ from registry.model import Address, Endpoint
 from registry.store import Alive, Batch, Lost, Resync, Store, WatchEvent
 from registry.watch import Watcher
 
-MERGE = 0.02  # seconds
+MERGE = 0.02  # seconds: the longest that an event waits for others to be compiled with it
+SHARE = 4.0  # the wait as a multiple of what compiling took last: a burst costs a fifth of a core at most
 PATIENCE = 3.0  # seconds without the registry before an empty proxy is given what the disk knows
 
 
@@ -104,7 +108,9 @@ class Sync:
         self._look_up: asyncio.Queue[Name] = asyncio.Queue()
         self._started = clock()
         self._compiled_at = clock() - MERGE
+        self._merge = MERGE
         self._meshed: frozenset[str] = frozenset()
+        self._spoken: dict[str, Spoken] = {}
         self.version = 0
         self.index = 0
         self.problems: tuple[Problem, ...] = ()
@@ -118,7 +124,7 @@ class Sync:
         remembered = self._parts.memory.load()
         if self._parts.memory.problem:
             self._log.error("memory lost", problem=self._parts.memory.problem)
-        self._meshed = remembered.meshed
+        self._meshed, self._spoken = remembered.meshed, remembered.spoken
         self._parts.identities.learn({}, remembered.revocations)
 
     def poke(self) -> None:
@@ -196,7 +202,7 @@ class Sync:
         while True:
             await self._wait()
             self._dirty.clear()
-            pause = self._compiled_at + MERGE - self._clock()
+            pause = self._compiled_at + self._merge - self._clock()
             if pause > 0:
                 await asyncio.sleep(pause)
                 self._dirty.clear()
@@ -235,13 +241,11 @@ class Sync:
         self.version += 1
         self.on_compiled(self.version)
         parts.dataplane.want(self.version, self.resources)
+        self._merge = min(MERGE, SHARE * (self._clock() - now))
 
     def _view(self, now: float) -> HostView:
         parts = self._parts
-        meshed = self._meshed | {key.service for key, one in parts.fold.instances.items() if one.inbound is not None}
-        if meshed != self._meshed:
-            self._meshed = meshed
-            self._save.set()
+        self._learn()
         return HostView(
             node=self._place.node,
             trust_domain=parts.identities.trust_domain,
@@ -249,11 +253,25 @@ class Sync:
             loopback=self._place.loopback,
             local=parts.registrar.local,
             endpoints=Endpoints(parts.fold, now),
-            documents=parts.documents.good,
+            documents=parts.documents.good if self._heard_documents else parts.documents.remembered(),
             access_log_path=self._place.access_log,
             unreadable=parts.documents.unreadable,
             meshed=self._meshed,
+            spoken=self._spoken,
         )
+
+    @property
+    def _heard_documents(self) -> bool:
+        return self._parts.fold.listed >= {keys.POLICY, keys.CONFIG}
+
+    def _learn(self) -> None:
+        """What outlives the instances that said it."""
+        instances = self._parts.fold.instances
+        meshed = self._meshed | {key.service for key, one in instances.items() if one.inbound is not None}
+        spoken = self._spoken | {key.service: registered(one) for key, one in instances.items()}
+        if (meshed, spoken) != (self._meshed, self._spoken):
+            self._meshed, self._spoken = meshed, spoken
+            self._save.set()
 
     def view(self) -> HostView:
         """This host's view now, for explanations and for what other hosts would compile."""
@@ -271,8 +289,9 @@ class Sync:
             await self._save.wait()
             self._save.clear()
             try:
-                await asyncio.to_thread(self._parts.documents.save)
-                await asyncio.to_thread(self._parts.memory.save, dict(self._revocations()), self._meshed)
+                if self._heard_documents:  # before that it would forget what the disk remembers
+                    await asyncio.to_thread(self._parts.documents.save)
+                await asyncio.to_thread(self._parts.memory.save, dict(self._revocations()), self._meshed, self._spoken)
             except RegistryError as error:
                 self._log.error("state cannot be kept on disk", error=str(error))
             await asyncio.sleep(1.0)

@@ -192,8 +192,8 @@ RIGHTS: Mapping[Action, Mapping[Kind, Rule]] = {
 
 HINTS: Mapping[Action, str] = {
     Action.REGISTER: "the host's configuration says who may register what: Register: [{Uids: [1000], Services: [web]}]",
-    Action.KV_WRITE: "send an operator's token in X-Consul-Token (meshctl token create --operator), or use api.sock"
-    " as root or group meshd",
+    Action.KV_WRITE: "send an operator's token in X-Consul-Token (meshctl token create --operator NAME), or use"
+    " api.sock of the registry's host as root or group meshd",
     Action.KV_READ: "keys of the authority are read through api.sock as root or group meshd",
     Action.SESSION_WRITE: "a session belongs to the host that made it",
     Action.SESSION_CREATE: "send an operator's token in X-Consul-Token, or use api.sock as root or group meshd",

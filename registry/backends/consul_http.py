@@ -6,6 +6,7 @@ header, several addresses with fail-over, and a deadline for every request.
 """
 
 import asyncio
+import json
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -195,7 +196,7 @@ def check(answer: base.Response, what: str) -> None:
     """Raise what a status means, naming `what` was asked: Denied, NotFound, TooLarge, Unavailable. 409 passes."""
     if answer.code < 400 or answer.code == 409:
         return
-    text = f"{what}: {answer.code} {answer.body[:500].strip()}"
+    text = f"{what}: {answer.code} {_said(answer.body)}"
     if answer.code in (400, 401, 403, 405, 415):
         raise Denied(text)
     if answer.code == 404 or (answer.code == 500 and "invalid session" in answer.body):
@@ -203,6 +204,15 @@ def check(answer: base.Response, what: str) -> None:
     if answer.code == 413 or (answer.code == 500 and "Invalid Session TTL" in answer.body):
         raise TooLarge(text)
     raise Unavailable(text)
+
+
+def _said(body: str) -> str:
+    """What the server says, in one sentence: the error and the hint of a meshd, the bare text of a Consul."""
+    try:
+        found = json.loads(body)
+        return f"{found['error']} ({found['hint']})" if found.get("hint") else str(found["error"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return body[:500].strip()
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,8 @@
 
 Answers every path with JSON about itself and the headers that it saw, appends one JSON line per request to `--log`
 (the second witness of stories and of the demo), serves `/healthz`, and is controlled by `PUT /_control`:
-`{"healthy": false}` makes `/healthz` answer 503, `{"delay": 0.2}` slows every answer down (seconds).
+`{"healthy": false}` makes `/healthz` answer 503, `{"delay": 0.2}` slows every answer down (seconds),
+`{"fail": 2}` makes the next two answers 503.
 """
 
 import argparse
@@ -20,13 +21,16 @@ class App:
 
     def __init__(self, who: dict[str, str], log: TextIO | None):
         self.who, self.log = who, log
-        self.healthy, self.delay = True, 0.0
+        self.healthy, self.delay, self.fail = True, 0.0, 0
 
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.read()
         self.note(request, body)
         if self.delay:
             await asyncio.sleep(self.delay)
+        if self.fail > 0:
+            self.fail -= 1
+            return web.Response(status=503, text="failed on request")
         headers = {name.lower(): value for name, value in request.headers.items()}
         return web.json_response(
             self.who | {"method": request.method, "path": request.path_qs, "body": len(body), "headers": headers}
@@ -47,7 +51,8 @@ class App:
         wish: dict[str, Any] = await request.json()
         self.healthy = bool(wish.get("healthy", self.healthy))
         self.delay = float(wish.get("delay", self.delay))
-        return web.json_response({"healthy": self.healthy, "delay": self.delay})
+        self.fail = int(wish.get("fail", self.fail))
+        return web.json_response({"healthy": self.healthy, "delay": self.delay, "fail": self.fail})
 
 
 async def serve(app: App, address: str, port: int) -> None:

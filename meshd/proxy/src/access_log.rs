@@ -59,7 +59,11 @@ fn open(path: &str) -> Option<File> {
     match OpenOptions::new().create(true).append(true).mode(0o640).open(path) {
         Ok(f) => Some(f),
         Err(e) => {
-            crate::logging::log("error", "access log cannot be opened, lines go to stdout", &[("path", path), ("error", &e.to_string())]);
+            crate::logging::log(
+                "error",
+                "access log cannot be opened, lines go to stdout",
+                &[("path", path), ("error", &e.to_string())],
+            );
             None
         }
     }

@@ -3,7 +3,7 @@
 use crate::clock::Deadline;
 use crate::http1::head::{RequestHead, request};
 use crate::http1::{HeadScan, Refused, Sender};
-use crate::stream::{Buf, Session, Stream, give, lend};
+use crate::stream::{Buf, Stream, give, lend};
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
@@ -45,8 +45,10 @@ impl Drop for HeadBytes {
 
 /// Why there is no next request.
 pub enum NoHead {
-    /// The client is done, or has been idle for too long, or may not stay.
+    /// The client is done, or has been idle for too long.
     Over,
+    /// Nothing came, and the tables changed.
+    Changed,
     Refused(Refused),
 }
 
@@ -55,11 +57,15 @@ impl Client {
         Client { stream, buf: Buf::new(), deadline, fresh: true }
     }
 
-    /// Reads the next request's head. `leave` is asked while the connection is idle.
+    /// Reads the next request's head; leaves off while the connection is idle and `changed` says so.
     #[inline]
-    pub async fn next_head(&mut self, sender: Sender, mut leave: impl FnMut(Option<&Session>) -> bool) -> Result<(RequestHead, HeadBytes), NoHead> {
+    pub async fn next_head(
+        &mut self,
+        sender: Sender,
+        changed: impl Fn() -> bool,
+    ) -> Result<(RequestHead, HeadBytes), NoHead> {
         let mut scan = HeadScan::default();
-        let mut timed = std::mem::replace(&mut self.fresh, false);
+        let mut timed = self.fresh;
         self.deadline.arm(if timed { HEAD_MS } else { IDLE_MS });
         loop {
             if !self.buf.is_empty() {
@@ -69,6 +75,7 @@ impl Client {
                     let mut bytes = HeadBytes(lend());
                     bytes.0.extend_from_slice(&self.buf.data()[..h.len]);
                     self.buf.consume(h.len);
+                    self.fresh = false;
                     return Ok((h, bytes));
                 }
                 if !std::mem::replace(&mut timed, true) {
@@ -83,7 +90,7 @@ impl Client {
                 } else {
                     NoHead::Over
                 })),
-                Poll::Pending if !begun && leave(self.stream.session()) => Poll::Ready(Err(NoHead::Over)),
+                Poll::Pending if !begun && changed() => Poll::Ready(Err(NoHead::Changed)),
                 Poll::Pending => Poll::Pending,
             })
             .await?;

@@ -21,6 +21,14 @@ pub struct Injected<'t> {
     pub abort: Option<(Abort, &'t str)>,
 }
 
+impl<'t> Injected<'t> {
+    /// Each fault that is injected, once.
+    pub fn origins(&self) -> impl Iterator<Item = &'t str> {
+        let (delay, abort) = (self.delay_ms.map(|(_, origin)| origin), self.abort.map(|(_, origin)| origin));
+        delay.into_iter().chain(abort.filter(|origin| Some(*origin) != delay))
+    }
+}
+
 /// The faults that apply to a request: not ended, and all conditions hold. An error in matching is no match.
 pub fn applying<'t>(
     faults: &'t [Fault],

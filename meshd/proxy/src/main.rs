@@ -62,7 +62,8 @@ fn usage(why: &str) -> ExitCode {
 }
 
 fn options(mut words: &[&str]) -> Result<Options, String> {
-    let (mut run_dir, mut generation, mut threads) = (None, None, std::thread::available_parallelism().map_or(1, usize::from));
+    let (mut run_dir, mut generation, mut threads) =
+        (None, None, std::thread::available_parallelism().map_or(1, usize::from));
     while let [name, rest @ ..] = words {
         let [value, rest @ ..] = rest else { return Err(format!("{name} needs a value")) };
         let number = || value.parse::<u64>().map_err(|_| format!("{name}: {value:?} is not a number"));
@@ -74,7 +75,11 @@ fn options(mut words: &[&str]) -> Result<Options, String> {
         }
         words = rest;
     }
-    Ok(Options { run_dir: run_dir.ok_or("--run-dir is missing")?, generation: generation.ok_or("--generation is missing")?, threads })
+    Ok(Options {
+        run_dir: run_dir.ok_or("--run-dir is missing")?,
+        generation: generation.ok_or("--generation is missing")?,
+        threads,
+    })
 }
 
 fn explain() -> ExitCode {
@@ -83,7 +88,8 @@ fn explain() -> ExitCode {
         complain(&e.to_string());
         return ExitCode::FAILURE;
     }
-    let explained = ExplainInput::parse(&text).and_then(|i| meshd_proxy::explain::explain(&i, meshd_proxy::clock::unix_ms()));
+    let explained =
+        ExplainInput::parse(&text).and_then(|i| meshd_proxy::explain::explain(&i, meshd_proxy::clock::unix_ms()));
     match explained {
         Ok(x) => match serde_json::to_string(&x) {
             Ok(json) => say(&(json + "\n")),

@@ -2,10 +2,13 @@
 //!
 //! Labels are bounded: service names come from the tables, methods from a list, codes are three digits.
 
-use crate::config::frames::{AttemptCount, BUCKETS, Duration, Named, Reporter, RequestCount, Stats, TcpCount};
+use crate::config::frames::{
+    AttemptCount, BUCKETS, Duration, EndpointStat, Named, Reporter, RequestCount, Stats, TcpCount,
+};
 use crate::error::Flag;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Ordering;
+use std::collections::HashMap;
 
 /// Methods that have a label of their own.
 const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "OTHER"];
@@ -89,11 +92,14 @@ struct Series {
     attempts: [u64; OUTCOMES.len()],
 }
 
+/// Who reports, source, destination.
+type Names = (Reporter, Box<str>, Box<str>);
+
 /// All of one thread.
 #[derive(Default)]
 pub struct Metrics {
     series: RefCell<Vec<Series>>,
-    by_name: RefCell<HashMap<(Reporter, Box<str>, Box<str>), u32>>,
+    by_name: RefCell<HashMap<Names, u32>>,
     denied: RefCell<HashMap<Box<str>, u64>>,
     rules: RefCell<HashMap<Box<str>, u64>>,
 }
@@ -216,10 +222,21 @@ impl Metrics {
                 });
             }
             if s.opened > 0 {
-                out.tcp.push(TcpCount { reporter: s.reporter, source: source.clone(), destination: destination.clone(), opened: s.opened, closed: s.closed });
+                out.tcp.push(TcpCount {
+                    reporter: s.reporter,
+                    source: source.clone(),
+                    destination: destination.clone(),
+                    opened: s.opened,
+                    closed: s.closed,
+                });
             }
             for (name, count) in OUTCOMES.iter().zip(s.attempts).filter(|(_, n)| *n > 0) {
-                out.attempts.push(AttemptCount { source: source.clone(), destination: destination.clone(), outcome: (*name).into(), count });
+                out.attempts.push(AttemptCount {
+                    source: source.clone(),
+                    destination: destination.clone(),
+                    outcome: (*name).into(),
+                    count,
+                });
             }
         }
         out.denied.extend(named(&self.denied));
@@ -243,54 +260,75 @@ fn named(m: &RefCell<HashMap<Box<str>, u64>>) -> Vec<Named> {
 
 /// Sums the threads' totals: one entry per label set, in order of the labels.
 pub fn merge(parts: Vec<Stats>) -> Stats {
-    let mut out = Stats::default();
-    let (mut requests, mut durations, mut tcp, mut attempts) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let (mut denied, mut rules, mut endpoints) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    for p in parts {
-        out.connections += p.connections;
-        for r in p.requests {
-            *requests.entry((r.reporter, r.source, r.destination, r.method, r.code, r.flags)).or_insert(0) += r.count;
-        }
-        for d in p.durations {
-            let e = durations.entry((d.reporter, d.source, d.destination)).or_insert((0.0, vec![0; BUCKETS.len() + 1]));
-            e.0 += d.sum;
-            e.1.iter_mut().zip(d.buckets).for_each(|(a, b)| *a += b);
-        }
-        for t in p.tcp {
-            let e = tcp.entry((t.reporter, t.source, t.destination)).or_insert((0, 0));
-            *e = (e.0 + t.opened, e.1 + t.closed);
-        }
-        for a in p.attempts {
-            *attempts.entry((a.source, a.destination, a.outcome)).or_insert(0) += a.count;
-        }
-        p.denied.into_iter().for_each(|n| *denied.entry(n.name).or_insert(0) += n.count);
-        p.rules.into_iter().for_each(|n| *rules.entry(n.name).or_insert(0) += n.count);
-        for e in p.endpoints {
-            endpoints
-                .entry(e.name.clone())
-                .and_modify(|x: &mut crate::config::frames::EndpointStat| {
-                    x.ejected |= e.ejected;
-                    x.inflight += e.inflight;
-                    x.successes += e.successes;
-                    x.failures += e.failures;
-                    x.ewma_ms = x.ewma_ms.max(e.ewma_ms);
-                    x.last_success = x.last_success.max(e.last_success);
-                })
-                .or_insert(e);
+    let mut all = Stats::default();
+    for mut p in parts {
+        all.connections += p.connections;
+        all.requests.append(&mut p.requests);
+        all.durations.append(&mut p.durations);
+        all.tcp.append(&mut p.tcp);
+        all.attempts.append(&mut p.attempts);
+        all.denied.append(&mut p.denied);
+        all.rules.append(&mut p.rules);
+        all.endpoints.append(&mut p.endpoints);
+    }
+    fold(&mut all.requests, order_requests, |a, b| a.count += b.count);
+    fold(&mut all.durations, order_durations, add_duration);
+    fold(
+        &mut all.tcp,
+        |a, b| (&a.reporter, &a.source, &a.destination).cmp(&(&b.reporter, &b.source, &b.destination)),
+        |a, b| (a.opened, a.closed) = (a.opened + b.opened, a.closed + b.closed),
+    );
+    fold(
+        &mut all.attempts,
+        |a, b| (&a.source, &a.destination, &a.outcome).cmp(&(&b.source, &b.destination, &b.outcome)),
+        |a, b| a.count += b.count,
+    );
+    fold(&mut all.denied, |a, b| a.name.cmp(&b.name), |a, b| a.count += b.count);
+    fold(&mut all.rules, |a, b| a.name.cmp(&b.name), |a, b| a.count += b.count);
+    fold(&mut all.endpoints, |a, b| a.name.cmp(&b.name), add_endpoint);
+    all
+}
+
+/// Sorts the rows and adds those with equal labels into one.
+fn fold<T>(rows: &mut Vec<T>, order: impl Fn(&T, &T) -> Ordering, add: impl Fn(&mut T, T)) {
+    rows.sort_by(&order);
+    let mut sums: Vec<T> = Vec::with_capacity(rows.len());
+    for row in rows.drain(..) {
+        match sums.last_mut() {
+            Some(last) if order(last, &row).is_eq() => add(last, row),
+            _ => sums.push(row),
         }
     }
-    out.requests = requests
-        .into_iter()
-        .map(|((reporter, source, destination, method, code, flags), count)| RequestCount { reporter, source, destination, method, code, flags, count })
-        .collect();
-    out.durations = durations.into_iter().map(|((reporter, source, destination), (sum, buckets))| Duration { reporter, source, destination, sum, buckets }).collect();
-    out.tcp = tcp.into_iter().map(|((reporter, source, destination), (opened, closed))| TcpCount { reporter, source, destination, opened, closed }).collect();
-    out.attempts = attempts.into_iter().map(|((source, destination, outcome), count)| AttemptCount { source, destination, outcome, count }).collect();
-    let named = |m: BTreeMap<String, u64>| m.into_iter().map(|(name, count)| Named { name, count }).collect();
-    out.denied = named(denied);
-    out.rules = named(rules);
-    out.endpoints = endpoints.into_values().collect();
-    out
+    *rows = sums;
+}
+
+fn order_requests(a: &RequestCount, b: &RequestCount) -> Ordering {
+    (&a.reporter, &a.source, &a.destination, &a.method, a.code, &a.flags).cmp(&(
+        &b.reporter,
+        &b.source,
+        &b.destination,
+        &b.method,
+        b.code,
+        &b.flags,
+    ))
+}
+
+fn order_durations(a: &Duration, b: &Duration) -> Ordering {
+    (&a.reporter, &a.source, &a.destination).cmp(&(&b.reporter, &b.source, &b.destination))
+}
+
+fn add_duration(a: &mut Duration, b: Duration) {
+    a.sum += b.sum;
+    a.buckets.iter_mut().zip(b.buckets).for_each(|(mine, theirs)| *mine += theirs);
+}
+
+fn add_endpoint(a: &mut EndpointStat, b: EndpointStat) {
+    a.ejected |= b.ejected;
+    a.inflight += b.inflight;
+    a.successes += b.successes;
+    a.failures += b.failures;
+    a.ewma_ms = a.ewma_ms.max(b.ewma_ms);
+    a.last_success = a.last_success.max(b.last_success);
 }
 
 #[cfg(test)]
@@ -305,7 +343,13 @@ mod tests {
             assert_eq!(h, m.handle(Reporter::Source, "web", "api"));
             m.request(h, Method::of(b"GET"), 200, Flags::NONE, 600_000);
             m.request(h, Method::of(b"GET"), 200, Flags::NONE, 20_000_000_000);
-            m.request(h, Method::of(b"BREW"), 503, Flags::NONE.with(Flag::ConnectFailure).with(Flag::RetriesExhausted), 1);
+            m.request(
+                h,
+                Method::of(b"BREW"),
+                503,
+                Flags::NONE.with(Flag::ConnectFailure).with(Flag::RetriesExhausted),
+                1,
+            );
             m.attempt(h, Outcome::ConnectFailure);
             m.denied("x");
             let mut s = Stats::default();

@@ -11,9 +11,9 @@ use crate::clock::{unix_ms, unix_seconds};
 use crate::config::SCHEMA;
 use crate::config::frames::{Applied, Config, Drain, DrainScope, Event, FromProxy, Hello, Rejected, ToProxy, Update};
 use crate::control::{self, Holder};
-use crate::logging::log;
 use crate::events::Events;
 use crate::identity::Keys;
+use crate::logging::log;
 use crate::runtime::{Common, Threads};
 use crate::shared::{Registry, Snapshot};
 use crate::tables::Tables;
@@ -69,7 +69,9 @@ struct Proxy {
 /// Runs until drained. An error: it could not start.
 pub fn run(options: Options) -> io::Result<()> {
     let open_files = crate::sys::raise_open_files();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(async {
         // before anything says that we are here, so that a signal is never lost
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -101,9 +103,17 @@ impl Proxy {
         let (events, queue) = Events::channel();
         let writer = Writer::start()?;
         let mut registry = Registry::default();
-        let nothing = registry.snapshot(Arc::new(Tables::default()), &Keys::default()).map_err(|e| io::Error::other(e.to_string()))?;
+        let nothing = registry
+            .snapshot(Arc::new(Tables::default()), &Keys::default())
+            .map_err(|e| io::Error::other(e.to_string()))?;
         let snap = Arc::new(nothing);
-        let common = Common { start, unix_at_start_ms: unix_ms(), events: events.clone(), log: writer.clone(), first: snap.clone() };
+        let common = Common {
+            start,
+            unix_at_start_ms: unix_ms(),
+            events: events.clone(),
+            log: writer.clone(),
+            first: snap.clone(),
+        };
         let threads = Rc::new(Threads::start(options.threads, &common)?);
         Ok(Proxy {
             options,
@@ -127,7 +137,13 @@ impl Proxy {
         })
     }
 
-    async fn serve(&mut self, listener: &UnixListener, term: &mut tokio::signal::unix::Signal, int: &mut tokio::signal::unix::Signal, done: &mut mpsc::Receiver<()>) {
+    async fn serve(
+        &mut self,
+        listener: &UnixListener,
+        term: &mut tokio::signal::unix::Signal,
+        int: &mut tokio::signal::unix::Signal,
+        done: &mut mpsc::Receiver<()>,
+    ) {
         let (tx, mut incoming) = mpsc::channel(16);
         let mut beat = tokio::time::interval(BEAT);
         let (mut beats, mut connection) = (0u64, 0u64);
@@ -210,7 +226,9 @@ impl Proxy {
                 let stats = self.stats(id).await;
                 self.say(FromProxy::Stats(stats));
             }
-            Incoming::Frame(ToProxy::Dump(id)) => self.say(FromProxy::Config(Config { id, resources: self.holder.dump() })),
+            Incoming::Frame(ToProxy::Dump(id)) => {
+                self.say(FromProxy::Config(Config { id, resources: self.holder.dump() }))
+            }
             Incoming::Frame(ToProxy::Drain(d)) => self.told_to_drain(&d),
         }
     }
@@ -223,7 +241,14 @@ impl Proxy {
         };
         let snap = match self.registry.snapshot(candidate.tables.clone(), &self.snap.keys) {
             Ok(s) => Arc::new(s),
-            Err(e) => return FromProxy::Rejected(Rejected { update: u.update, resource: e.resource, path: e.path, reason: e.reason }),
+            Err(e) => {
+                return FromProxy::Rejected(Rejected {
+                    update: u.update,
+                    resource: e.resource,
+                    path: e.path,
+                    reason: e.reason,
+                });
+            }
         };
         self.threads.swap(&snap).await;
         self.snap = snap;
@@ -245,7 +270,11 @@ impl Proxy {
         match control::restore(&self.options.run_dir) {
             Ok(Some(u)) => {
                 if let FromProxy::Rejected(r) = self.apply(&u).await {
-                    log("error", "the saved set cannot be used", &[("resource", &r.resource), ("path", &r.path), ("reason", &r.reason)]);
+                    log(
+                        "error",
+                        "the saved set cannot be used",
+                        &[("resource", &r.resource), ("path", &r.path), ("reason", &r.reason)],
+                    );
                 } else {
                     log("warning", "no meshd: serving from the saved set", &[("update", &u.update.to_string())]);
                 }

@@ -121,7 +121,11 @@ thread_local! {
 
 fn run(index: usize, common: Common, commands: mpsc::UnboundedReceiver<Command>) {
     let woken = || CLOCK.with_borrow(|c| c.iter().for_each(|c| c.expire()));
-    let runtime = Builder::new_current_thread().enable_io().enable_time().on_thread_unpark(woken).build_local(LocalOptions::default());
+    let runtime = Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .on_thread_unpark(woken)
+        .build_local(LocalOptions::default());
     match runtime {
         Ok(rt) => rt.block_on(serve(index, common, commands)),
         Err(e) => crate::logging::log("error", "a data thread cannot start", &[("error", &e.to_string())]),
@@ -131,8 +135,17 @@ fn run(index: usize, common: Common, commands: mpsc::UnboundedReceiver<Command>)
 async fn serve(index: usize, common: Common, mut commands: mpsc::UnboundedReceiver<Command>) {
     let clock = Clock::new(common.start, common.unix_at_start_ms);
     CLOCK.with_borrow_mut(|c| *c = Some(clock.clone()));
-    let seed = common.start.elapsed().as_nanos() as u64 ^ (u64::from(std::process::id()) << 32) ^ (index as u64) << 17 ^ common.unix_at_start_ms;
-    let w = Worker::new(clock, Random::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)), common.events, Log::new(common.log), common.first);
+    let seed = common.start.elapsed().as_nanos() as u64
+        ^ (u64::from(std::process::id()) << 32)
+        ^ (index as u64) << 17
+        ^ common.unix_at_start_ms;
+    let w = Worker::new(
+        clock,
+        Random::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+        common.events,
+        Log::new(common.log),
+        common.first,
+    );
     tokio::task::spawn_local(tick(w.clone()));
     let mut accepting: HashMap<Purpose, JoinHandle<()>> = HashMap::new();
     while let Some(c) = commands.recv().await {

@@ -188,7 +188,8 @@ mod tests {
     #[test]
     fn an_ejection_is_known_to_all_and_its_end_is_told_once() {
         let s = SharedService::default();
-        let rule = Rule { consecutive_failures: 1, base_ejection_ms: 100, max_ejection_percent: 5000, interval_ms: 1000 };
+        let rule =
+            Rule { consecutive_failures: 1, base_ejection_ms: 100, max_ejection_percent: 5000, interval_ms: 1000 };
         assert_eq!(s.eject("a", &rule, 2, 10), Some(100));
         assert_eq!(s.eject("b", &rule, 2, 20), None, "half are out");
         assert_eq!((s.version(), s.ejected_until("a"), s.ejected_until("b")), (1, 110, 0));

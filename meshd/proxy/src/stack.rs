@@ -10,6 +10,7 @@ mod attempt;
 mod inbound;
 mod outbound;
 mod record;
+mod right;
 mod tcp;
 mod upstream;
 
@@ -21,7 +22,7 @@ use crate::exchange::Body;
 use crate::http1::Sender;
 use crate::http1::head::RequestHead;
 use crate::identity::{Accepted, accept};
-use crate::stream::{Session, Stream};
+use crate::stream::Stream;
 use crate::tables::EndpointId;
 use crate::worker::{Local, Open, Worker};
 use std::net::SocketAddr;
@@ -50,7 +51,7 @@ pub async fn outbound(w: Rc<Worker>, io: TcpStream, name: Rc<str>) {
     let deadline = Deadline::of_task(&w.clock).await;
     if from.protocol() == Protocol::Tcp {
         // bytes: one leg, one endpoint, one connection
-        tcp::outbound(&w, Stream::plain(io), deadline, &from).await;
+        tcp::outbound(&w, Stream::plain(io), deadline, from).await;
     } else {
         // requests: each one is routed, balanced and retried on its own
         outbound::serve(&w, Client::new(Stream::plain(io), deadline), from).await;
@@ -68,7 +69,10 @@ pub async fn inbound(w: Rc<Worker>, mut io: TcpStream, from: SocketAddr) {
     let accepted = match shaken {
         Ok(Ok(a)) => a,
         failed => {
-            let why = failed.map_or_else(|()| "handshake took too long".to_owned(), |r| r.err().map_or_else(String::new, |e| e.to_string()));
+            let why = failed.map_or_else(
+                |()| "handshake took too long".to_owned(),
+                |r| r.err().map_or_else(String::new, |e| e.to_string()),
+            );
             w.events.say("tls_failure", |e| e.detail = format!("{from}: {why}"));
             return;
         }
@@ -78,18 +82,13 @@ pub async fn inbound(w: Rc<Worker>, mut io: TcpStream, from: SocketAddr) {
     let Some(to) = inbound::Destination::new(&w, &local, inbound, peer.spiffe, proxy) else { return };
     drop(local);
     let stream = Stream::secured(io, session);
-    if to.protocol() == Protocol::Tcp {
+    if to.right.protocol == Protocol::Tcp {
         // may it connect: TCP has nothing else to decide on
-        tcp::inbound(&w, stream, deadline, &to).await;
+        tcp::inbound(&w, stream, deadline, to).await;
     } else {
         // may it do this: every request is decided on its own
         inbound::serve(&w, Client::new(stream, deadline), to).await;
     }
-}
-
-/// Whether a live connection's peer would be accepted with the trust of now.
-fn still_trusted(w: &Worker, session: Option<&Session>, usage: crate::spiffe::Usage) -> bool {
-    session.is_none_or(|s| Accepted::still_trusted(s, &w.local().snap.keys, usage))
 }
 
 /// Ends a connection as its last request demands.

@@ -14,8 +14,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Idle streams are closed after this.
-const IDLE_MS: u64 = 60_000;
 /// Ticks between sweeps of the pools.
 const SWEEP_TICKS: u64 = 100;
 
@@ -244,8 +242,7 @@ impl Worker {
         let n = self.ticks.get() + 1;
         self.ticks.set(n);
         if n.is_multiple_of(SWEEP_TICKS) {
-            let before = now.saturating_sub(IDLE_MS);
-            local.pools.iter().chain(&local.app_pools).filter(|p| !p.is_empty()).for_each(|p| p.sweep(before));
+            local.pools.iter().chain(&local.app_pools).filter(|p| !p.is_empty()).for_each(|p| p.sweep(now));
             self.old.borrow_mut().retain(|o| {
                 o.fold_hits(&self.metrics);
                 Rc::strong_count(o) > 1

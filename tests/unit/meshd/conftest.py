@@ -54,7 +54,7 @@ async def until(what: str, probe: Callable[[], Any], seconds: float = 10.0) -> A
     end = time.monotonic() + seconds
     while not (found := probe()):
         assert time.monotonic() < end, what
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.005)  # sleep: the pace of a wait with a deadline
     return found
 
 
@@ -94,7 +94,7 @@ class Single:
         self.proxy = FakeProxy(host.run)
         self.store = SqliteStore.open(host.data / "registry.sqlite")
         environ = {"MESHD_PROXY_BIN": str(fakes.script(host.data))}
-        around = Surroundings(self.log, environ, time.time, time.monotonic, random.random, Contact())  # type: ignore[arg-type]
+        around = Surroundings(self.log, environ, time.time, time.monotonic, random.random, Contact())  # type: ignore[arg-type] - a log that remembers
         self.agent = Agent(host, self.store, (f"{host.bind.peer}:{host.ports.peer}",), around)
         self.session = aiohttp.ClientSession()
         self._expiry: asyncio.Task[None] | None = None

@@ -74,7 +74,7 @@ async def test_status_names_digests_in_force(single: Single) -> None:
     end = time.monotonic() + 10
     while not await reported():
         assert time.monotonic() < end
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # sleep: the pace of a wait with a deadline
 
 
 async def test_deregistering_withdraws_before_it_deletes(single: Single) -> None:
@@ -95,16 +95,17 @@ async def test_an_instance_that_the_store_lost_is_put_again(single: Single) -> N
     end = time.monotonic() + 10
     while await single.store.get(key) is None:
         assert time.monotonic() < end
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # sleep: the pace of a wait with a deadline
 
 
 async def test_the_hosts_lease_and_node_are_there_and_come_back(single: Single) -> None:
+    await until("lease", lambda: single.agent.lease.id)
     assert await single.store.get(keys.node("a")) is not None
     await single.store.delete(keys.lease("a"))
     end = time.monotonic() + 10
     while await single.store.get(keys.lease("a")) is None:
         assert time.monotonic() < end
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # sleep: the pace of a wait with a deadline
 
 
 async def test_drain_withdraws_and_lets_the_proxy_finish(single: Single) -> None:

@@ -132,7 +132,7 @@ def test_no_durations(text: object) -> None:
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(AttributeError):
-        Host().node = "x"  # type: ignore[misc]
+        Host().node = "x"  # type: ignore[misc] - the assignment that must fail
 
 
 def test_source_address_without_a_route_is_empty() -> None:

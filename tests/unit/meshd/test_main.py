@@ -38,7 +38,7 @@ class Started:
         while text not in self.log.read_text():
             assert time.monotonic() < end, self.log.read_text()
             assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.02)
+            time.sleep(0.02)  # sleep: the pace of a wait with a deadline
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_the_proxy_outlives_a_killed_meshd_and_is_taken_over(
         end = time.monotonic() + 20
         while following.log.read_text().count('"event": "ready"') < 2:
             assert time.monotonic() < end, following.log.read_text()
-            time.sleep(0.02)
+            time.sleep(0.02)  # sleep: the pace of a wait with a deadline
         assert proxies(short_tmp) == before
     finally:
         following.process.terminate()

@@ -45,10 +45,18 @@ def test_an_address_of_another_host_is_explained() -> None:
         check("Bind.Inbound", "192.0.2.7", 1)
 
 
+def test_who_holds_the_port_at_another_address_is_not_in_the_way() -> None:
+    sock, port = taken()
+    with sock:
+        assert f"pid {os.getpid()}" in holder("127.0.0.1", port)
+        assert f"pid {os.getpid()}" in holder("0.0.0.0", port)
+        assert holder("127.0.0.9", port) == ""
+
+
 def test_nobody_holds_a_port_that_is_free() -> None:
     sock, port = taken()
     sock.close()
-    assert holder(port) == ""
+    assert holder("127.0.0.1", port) == ""
 
 
 def test_one_meshd_per_run_dir(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from meshd.placed import ConfigError, Fault
 from meshd.tasks import Crashed, Restart, Tasks, first
 
 
@@ -27,6 +28,20 @@ async def test_a_crash_without_restart_fails_the_owner() -> None:
         await tasks.failed()
     assert log.events[0][1]["task"] == "sync"
     assert len(tasks) == 0
+
+
+async def test_a_wrong_configuration_is_passed_on_without_a_trace() -> None:
+    log = Lines()
+    tasks = Tasks("host", log)
+
+    async def run() -> None:
+        raise ConfigError(Fault("Ports.Inbound", "is taken"))
+
+    tasks.start("proxy", run, restart=Restart(first=0.001))
+    with pytest.raises(Crashed) as crash:
+        await tasks.failed()
+    assert isinstance(crash.value.__cause__, ConfigError)
+    assert log.events == []
 
 
 async def test_a_crash_with_restart_runs_again() -> None:
@@ -120,4 +135,4 @@ async def test_first_ends_with_the_first() -> None:
     async def quick() -> None:
         return
 
-    await first(asyncio.Event().wait(), quick())  # type: ignore[arg-type]
+    await first(asyncio.Event().wait(), quick())  # type: ignore[arg-type] - what it returns does not matter here

@@ -65,5 +65,5 @@ def test_problems_are_sorted_and_told_once() -> None:
         ("service-router", "z", "Routes: [{}]"),
         ("service-router", "b", "Routes: [{}]"),
     )
-    compiled = compile_host(view(*said, wanted=frozenset({"z", "b", "api"})))
+    compiled = compile_host(view(*said, wanted=frozenset({"z", "b", "api"}), spoken={"b": "tcp", "z": "tcp"}))
     assert [problem.name for problem in compiled.problems] == ["b", "z", "api"]

@@ -26,8 +26,15 @@ def test_as_most_are_registered(said: list[str | None], expected: str | None) ->
     endpoints = tuple(speaks(protocol, f"api-{i}") for i, protocol in enumerate(said))
     context = Context(view(endpoints={"api": endpoints}))
     assert context.known_protocol("api") == expected
-    assert context.protocol("api") == (expected or "tcp")
+    assert context.protocol("api") == (expected or "http")
     assert bool(context.problems) == (len(set(said)) > 1)
+
+
+def test_a_service_without_instances_speaks_as_it_did() -> None:
+    assert Context(view(spoken={"db": "tcp"})).protocol("db") == "tcp"
+    assert Context(view(spoken={"db": "tcp"})).protocol("api") == "http"  # callers get an answer that names it
+    told = Context(view(("service-defaults", "db", HTTP), spoken={"db": "tcp"}))
+    assert told.protocol("db") == "http"
 
 
 def test_the_document_wins() -> None:

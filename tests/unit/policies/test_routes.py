@@ -7,6 +7,7 @@ from policies.compiled import Abort, Delay, Fault, HeaderEdit, Leg, Match, Retry
 from tests.unit.policies.build import HTTP, routes, view
 
 WEB = ("service-defaults", "api", HTTP)
+TCP = {"api": "tcp"}
 UNTIL = "Service: api\nUntil: 2026-12-01T18:00:00Z\n"
 
 
@@ -69,10 +70,10 @@ def test_a_missing_subset_is_a_problem_of_the_route() -> None:
 
 
 def test_a_router_on_a_tcp_service_answers_for_its_rules_alone() -> None:
-    compiled = compile_host(view(router("Service: other"), wanted=frozenset({"api"})))
+    compiled = compile_host(view(router("Service: other"), wanted=frozenset({"api"}), spoken=TCP))
     (problem,) = compiled.problems
     assert problem.hint == "service-defaults/api with Protocol: http"
-    rule, default = routes("api", router("Service: other")).rules
+    rule, default = routes("api", router("Service: other"), spoken=TCP).rules
     assert rule.legs[0].broken == "api speaks tcp, routes are for http"
     assert default.legs == (Leg(service="api"),)
 
@@ -164,10 +165,10 @@ def test_an_ended_experiment_still_compiles_the_proxys_clock_decides() -> None:
 
 @pytest.mark.parametrize("text", ["Abort: {HTTPStatus: 503}", "Delay: {Fixed: 1s}\nHeader: x"])
 def test_what_needs_a_request_does_not_happen_to_tcp(text: str) -> None:
-    compiled = compile_host(view(("fault", "slow", UNTIL + text), wanted=frozenset({"api"})))
+    compiled = compile_host(view(("fault", "slow", UNTIL + text), wanted=frozenset({"api"}), spoken=TCP))
     assert [problem.kind for problem in compiled.problems] == ["fault"]
-    assert routes("api", ("fault", "slow", UNTIL + text)).faults == ()
-    assert len(routes("api", ("fault", "slow", UNTIL + "Abort: {Reset: true}")).faults) == 1
+    assert routes("api", ("fault", "slow", UNTIL + text), spoken=TCP).faults == ()
+    assert len(routes("api", ("fault", "slow", UNTIL + "Abort: {Reset: true}"), spoken=TCP).faults) == 1
 
 
 def test_faults_belong_to_the_service_where_legs_end() -> None:

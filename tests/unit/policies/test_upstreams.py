@@ -62,7 +62,7 @@ def test_an_upstream_declared_twice() -> None:
 
 
 def test_without_documents_the_defaults_hold() -> None:
-    found = service("api", local=(caller("web", "api"),))
+    found = service("api", local=(caller("web", "api"),), spoken={"api": "tcp"})
     assert (found.protocol, found.upstream, found.callers) == ("tcp", Upstream(), {})
 
 

@@ -1,7 +1,10 @@
 """Backends under the test's control: they remember exactly the bytes that they received."""
 
 import asyncio
+import random
+import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -154,10 +157,9 @@ class Backend:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port nobody listens on just now."""
-    import socket
-
-    with socket.socket() as s:
-        s.bind((host, 0))
-        port: int = s.getsockname()[1]
-        return port
+    """A port nobody listens on just now: below those that the kernel gives to clients, one of which would take it."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as s, suppress(OSError):
+            s.bind((host, port))
+            return port

@@ -28,6 +28,7 @@ import msgspec
 from policies import compiled as c
 from tests.unit.proxy.certs import Authority, sni
 from tests.unit.proxy.echo import Backend, Handler, echo, free_port
+from tests.unit.proxy.wire import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 10.0
@@ -40,7 +41,9 @@ def binary() -> Path:
         return Path(given)
     built = [p for p in (ROOT / "target/release/meshd-proxy", ROOT / "target/debug/meshd-proxy") if p.exists()]
     if not built:
-        raise FileNotFoundError("no meshd-proxy: cargo build --manifest-path meshd/proxy/Cargo.toml, or set MESHD_PROXY_BIN")
+        raise FileNotFoundError(
+            "no meshd-proxy: cargo build --manifest-path meshd/proxy/Cargo.toml, or set MESHD_PROXY_BIN"
+        )
     return max(built, key=lambda p: p.stat().st_mtime)
 
 
@@ -160,9 +163,7 @@ class Control:
         """Waits for an event of this kind with these fields."""
 
         def found() -> list[c.Event]:
-            return [
-                e for e in self.events if e.kind == kind and all(getattr(e, k) == v for k, v in fields.items())
-            ]
+            return [e for e in self.events if e.kind == kind and all(getattr(e, k) == v for k, v in fields.items())]
 
         await self.until(lambda: bool(found()))
         return found()[0]
@@ -191,9 +192,11 @@ class ProxyHarness:
             str(binary()), "run", "--run-dir", str(self.run_dir), "--generation", str(self.generation),
             "--threads", str(self.threads), stderr=self.log, stdout=self.out,
         )  # fmt: skip
-        async with asyncio.timeout(PATIENCE):
-            while not self.socket.exists() and self.process.returncode is None:
-                await asyncio.sleep(0.005)
+
+        async def up() -> bool:
+            return self.socket.exists() or self.process.returncode is not None
+
+        await eventually(up)
         if self.dial:
             self.control = await Control(self.socket).open()
 
@@ -230,7 +233,11 @@ class ProxyHarness:
     def listener(self, service: str, *, caller: str = "web", port: int = 0) -> c.Listener:
         instance = f"{caller}/{self.node}/{caller}-1"
         return c.Listener(
-            name=f"{instance}:{service}", address="127.0.0.1", port=port or free_port(), instance=instance, service=service
+            name=f"{instance}:{service}",
+            address="127.0.0.1",
+            port=port or free_port(),
+            instance=instance,
+            service=service,
         )
 
     async def upstream(

@@ -1,11 +1,12 @@
 """A raw client: sends bytes, reads HTTP/1.1 responses one by one, hides nothing."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-PATIENCE = 10.0
+PATIENCE = 15.0
 
 
 @dataclass
@@ -36,6 +37,13 @@ def get(path: str = "/", *lines: str, method: str = "GET", host: str = "api.mesh
 
 def post(path: str, body: bytes, *lines: str, method: str = "POST") -> bytes:
     return get(path, f"content-length: {len(body)}", *lines, method=method) + body
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], patience: float = PATIENCE) -> None:
+    """Asks again until it holds: for what shows only on another process's side, which cannot wake us."""
+    async with asyncio.timeout(patience):
+        while not await holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 class Wire:

@@ -6,8 +6,10 @@
 use std::cell::Cell;
 
 /// Time constant of forgetting.
-const TAU_NS: f64 = 5e9;
-/// What an endpoint that was never asked is taken to cost.
+const TAU_NS: f64 = 2e9;
+/// Differences below this are the event loop's noise: such endpoints are told apart by what is in flight.
+const FLOOR_NS: f64 = 1e6;
+/// What an endpoint is taken to cost from its first request on until that is answered, or when it failed.
 const START_NS: f64 = 1e6;
 /// Below this distance decay is not worth an `exp`.
 const NEAR_NS: u64 = 1_000_000;
@@ -17,11 +19,12 @@ pub struct Ewma {
     value_ns: Cell<f64>,
     at_ns: Cell<u64>,
     inflight: Cell<u32>,
+    known: Cell<bool>,
 }
 
 impl Default for Ewma {
     fn default() -> Ewma {
-        Ewma { value_ns: Cell::new(START_NS), at_ns: Cell::new(0), inflight: Cell::new(0) }
+        Ewma { value_ns: Cell::new(START_NS), at_ns: Cell::new(0), inflight: Cell::new(0), known: Cell::new(false) }
     }
 }
 
@@ -33,10 +36,14 @@ impl Ewma {
         if dt < NEAR_NS { v } else { v * (-(dt as f64) / TAU_NS).exp() }
     }
 
-    /// What one more request is expected to cost.
+    /// What one more request is expected to cost. One that was never asked is asked once, to know.
     #[inline]
     pub fn cost(&self, now_ns: u64) -> f64 {
-        self.decayed(now_ns) * f64::from(self.inflight.get() + 1)
+        if !self.known.get() {
+            let n = f64::from(self.inflight.get());
+            return START_NS * n * (n + 1.0);
+        }
+        self.decayed(now_ns).max(FLOOR_NS) * f64::from(self.inflight.get() + 1)
     }
 
     #[inline]
@@ -48,7 +55,16 @@ impl Ewma {
     #[inline]
     pub fn end(&self, latency_ns: Option<u64>, now_ns: u64) {
         self.inflight.set(self.inflight.get().saturating_sub(1));
-        let Some(sample) = latency_ns else { return };
+        let first = !self.known.replace(true);
+        let Some(sample) = latency_ns else {
+            if first {
+                self.at_ns.set(now_ns);
+            }
+            return;
+        };
+        if first {
+            self.value_ns.set(sample as f64);
+        }
         let (sample, old) = (sample as f64, self.value_ns.get());
         let dt = now_ns.saturating_sub(self.at_ns.get()) as f64;
         // a weight of at least 1/64, so that many fast answers within a millisecond count too
@@ -77,22 +93,33 @@ mod tests {
             e.begin();
             e.end(Some(200_000), i * 1_000_000);
         }
-        let fast = e.cost(200_000_000);
-        assert!(fast < 400_000.0, "{fast}");
+        assert_eq!(e.cost(200_000_000), FLOOR_NS);
         e.begin();
         e.end(Some(50_000_000), 200_000_000);
         assert!(e.cost(200_000_000) >= 50_000_000.0);
-        assert!(e.cost(40_000_000_000) < 50_000.0);
+        assert!(e.cost(1_200_000_000) > 20_000_000.0);
+        assert_eq!(e.cost(20_000_000_000), FLOOR_NS);
     }
 
     #[test]
     fn requests_in_flight_multiply_the_cost() {
         let e = Ewma::default();
-        let one = e.cost(0);
+        e.begin();
+        e.end(Some(3_000_000), 0);
         e.begin();
         e.begin();
-        assert_eq!(e.cost(0), one * 3.0);
+        assert_eq!(e.cost(0), 9_000_000.0);
         e.end(None, 0);
         assert_eq!(e.inflight(), 1);
+    }
+
+    #[test]
+    fn the_unknown_is_asked_once_before_it_is_judged() {
+        let e = Ewma::default();
+        assert_eq!(e.cost(9_000_000_000), 0.0);
+        e.begin();
+        assert!(e.cost(9_000_000_000) >= START_NS);
+        e.end(None, 9_000_000_000);
+        assert_eq!(e.cost(9_000_000_000), START_NS);
     }
 }

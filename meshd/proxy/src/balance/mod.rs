@@ -53,7 +53,8 @@ struct Candidates {
 
 impl Candidates {
     fn build(ids: &[EndpointId], tables: &Tables, mut may: impl FnMut(EndpointId) -> bool) -> Candidates {
-        let members: Vec<EndpointId> = ids.iter().copied().filter(|id| tables.endpoint(*id).weight > 0 && may(*id)).collect();
+        let members: Vec<EndpointId> =
+            ids.iter().copied().filter(|id| tables.endpoint(*id).weight > 0 && may(*id)).collect();
         let weight = |id: &EndpointId| u64::from(tables.endpoint(*id).weight);
         let mut sums = Vec::new();
         if members.windows(2).any(|w| weight(&w[0]) != weight(&w[1])) {
@@ -80,7 +81,13 @@ impl Candidates {
 
     /// Two at random, the cheaper one. `without` is passed over when there is another.
     #[inline]
-    fn pick(&self, states: &[Rc<Endpoint>], without: Option<EndpointId>, random: u64, now_ns: u64) -> Option<EndpointId> {
+    fn pick(
+        &self,
+        states: &[Rc<Endpoint>],
+        without: Option<EndpointId>,
+        random: u64,
+        now_ns: u64,
+    ) -> Option<EndpointId> {
         if let [only] = self.members[..] {
             return Some(only);
         }
@@ -185,7 +192,11 @@ impl Balancer {
 
     fn rebuild(&self, snap: &Snapshot, id: ServiceId, now_ms: u64) {
         let tables = &snap.tables;
-        let (service, Some(g), Some(shared)) = (tables.service(id), self.groups.get(id.index()), snap.services.get(id.index())) else { return };
+        let (service, Some(g), Some(shared)) =
+            (tables.service(id), self.groups.get(id.index()), snap.services.get(id.index()))
+        else {
+            return;
+        };
         g.seen.set(shared.version());
         let mut next = u64::MAX;
         for e in &service.endpoints {
@@ -202,7 +213,8 @@ impl Balancer {
             let known = tables.endpoint(e);
             // a service seen with a meshed instance is never called in plaintext; a call on this host needs no wire
             let reachable = known.mesh.is_some() || !service.meshed || tables.inbound_id(&known.name).is_some();
-            let free = self.endpoint(e).is_some_and(|s| !s.is_ejected(now_ms) && !(s.given_up.get() && known.state == State::Suspect));
+            let lost = |s: &Endpoint| s.given_up.get() && known.state == State::Suspect;
+            let free = self.endpoint(e).is_some_and(|s| !s.is_ejected(now_ms) && !lost(s));
             known.state.takes_requests() && reachable && free
         };
         *g.all.borrow_mut() = Candidates::build(&service.endpoints, tables, may);
@@ -225,7 +237,14 @@ impl Balancer {
     }
 
     /// Notes a failure; returns for how long the endpoint is ejected, if it is now.
-    pub fn failure(&self, snap: &Snapshot, id: EndpointId, outlier: &Outlier, could_not_connect: bool, now_ms: u64) -> Option<u64> {
+    pub fn failure(
+        &self,
+        snap: &Snapshot,
+        id: EndpointId,
+        outlier: &Outlier,
+        could_not_connect: bool,
+        now_ms: u64,
+    ) -> Option<u64> {
         let e = self.endpoint(id)?;
         e.failures.set(e.failures.get() + 1);
         let known = snap.tables.endpoint(id);
@@ -292,7 +311,7 @@ mod tests {
         let (c, s) = (candidates(4, &[]), states(4));
         assert!(spread(&c, &s, None).iter().all(|h| (4000..6000).contains(h)));
         s[2].ewma.begin();
-        assert!(spread(&c, &s, None)[2] < 100);
+        assert!(spread(&c, &s, None)[2] < 100, "the others were never asked");
     }
 
     #[test]

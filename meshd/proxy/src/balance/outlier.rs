@@ -76,7 +76,8 @@ impl Ejection {
 mod tests {
     use super::*;
 
-    const RULE: Rule = Rule { consecutive_failures: 3, base_ejection_ms: 1000, max_ejection_percent: 5000, interval_ms: 10_000 };
+    const RULE: Rule =
+        Rule { consecutive_failures: 3, base_ejection_ms: 1000, max_ejection_percent: 5000, interval_ms: 10_000 };
 
     #[test]
     fn a_row_is_broken_by_success_and_by_time() {
@@ -101,11 +102,21 @@ mod tests {
     #[test]
     fn never_more_than_the_share() {
         // (already ejected, total, share) -> may another go
-        for (ejected, total, share, may) in
-            [(0, 1, 5000, false), (0, 2, 5000, true), (1, 2, 5000, false), (1, 3, 5000, false), (1, 4, 5000, true), (0, 1, 10_000, true), (0, 9, 0, false)]
-        {
+        for (ejected, total, share, may) in [
+            (0, 1, 5000, false),
+            (0, 2, 5000, true),
+            (1, 2, 5000, false),
+            (1, 3, 5000, false),
+            (1, 4, 5000, true),
+            (0, 1, 10_000, true),
+            (0, 9, 0, false),
+        ] {
             let rule = Rule { max_ejection_percent: share, ..RULE };
-            assert_eq!(Ejection::default().eject(&rule, ejected, total, 50).is_some(), may, "{ejected}/{total} {share}");
+            assert_eq!(
+                Ejection::default().eject(&rule, ejected, total, 50).is_some(),
+                may,
+                "{ejected}/{total} {share}"
+            );
         }
     }
 

@@ -47,7 +47,7 @@ pub struct Upstream {
 
 struct Idle {
     stream: Stream,
-    since_ms: u64,
+    until_ms: u64,
     caller: u32,
 }
 
@@ -70,7 +70,13 @@ impl Pool {
             if idle[i].caller == caller {
                 let mut one = idle.swap_remove(i);
                 if !one.stream.stale(cx) {
-                    return Some(Upstream { stream: one.stream, buf: Buf::new(), reused: true, pool: Some((self.clone(), caller)), epoch: self.epoch.get() });
+                    return Some(Upstream {
+                        stream: one.stream,
+                        buf: Buf::new(),
+                        reused: true,
+                        pool: Some((self.clone(), caller)),
+                        epoch: self.epoch.get(),
+                    });
                 }
                 i = i.min(idle.len());
             }
@@ -78,10 +84,10 @@ impl Pool {
         None
     }
 
-    /// Closes what was idle since before `before_ms`, and what the other side closed.
-    pub fn sweep(&self, before_ms: u64) {
+    /// Closes what was idle for too long, and what the other side closed.
+    pub fn sweep(&self, now_ms: u64) {
         let mut cx = Context::from_waker(Waker::noop());
-        self.idle.borrow_mut().retain_mut(|c| c.since_ms >= before_ms && !c.stream.stale(&mut cx));
+        self.idle.borrow_mut().retain_mut(|c| c.until_ms > now_ms && !c.stream.stale(&mut cx));
     }
 
     /// Closes all, also those that are out now when they come back.
@@ -101,15 +107,16 @@ impl Pool {
 
 impl Upstream {
     /// Gives the stream back for another exchange; only when both directions ended cleanly and nothing is left over.
+    /// It is closed when it is idle at `until_ms`.
     #[inline]
-    pub fn release(self, now_ms: u64) {
+    pub fn release(self, until_ms: u64) {
         let Some((pool, caller)) = self.pool else { return };
         if !self.buf.is_empty() || self.stream.backlog() > 0 || pool.epoch.get() != self.epoch {
             return;
         }
         let mut idle = pool.idle.borrow_mut();
         if idle.len() < MAX_IDLE {
-            idle.push(Idle { stream: self.stream, since_ms: now_ms, caller });
+            idle.push(Idle { stream: self.stream, until_ms, caller });
         }
     }
 
@@ -147,6 +154,9 @@ async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     let s = TcpStream::connect(address).await?;
     // what is one write is one segment: nothing to gather
     s.set_nodelay(true)?;
+    if address.ip().is_loopback() {
+        crate::listener::light(&socket2::SockRef::from(&s));
+    }
     Ok(s)
 }
 

@@ -22,6 +22,7 @@ pub struct Broken;
 pub struct Body {
     framing: Framing,
     done: bool,
+    moved: bool,
     begun: bool,
     kept: Vec<u8>,
     keep: bool,
@@ -35,7 +36,7 @@ impl Body {
             Framing::Length(n) => n <= limit as u64,
             _ => true,
         };
-        Body { framing, done, begun: false, kept: Vec::new(), keep: limit > 0 && fits }
+        Body { framing, done, moved: false, begun: false, kept: Vec::new(), keep: limit > 0 && fits }
     }
 
     /// All of it was read from the client.
@@ -81,7 +82,14 @@ impl Body {
         }
         client.buf.consume(a.used);
         self.done = a.done;
+        self.moved = true;
         Ok(())
+    }
+
+    /// Whether some of the body was taken since the last call.
+    #[inline]
+    pub fn has_moved(&mut self) -> bool {
+        std::mem::replace(&mut self.moved, false)
     }
 
     /// Moves the body on. Reads from the client only what the upstream takes.

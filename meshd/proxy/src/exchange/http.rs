@@ -17,7 +17,9 @@ use std::task::{Context, Poll};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The upstream's connection ended; `any`: after some bytes of a head.
-    Reset { any: bool },
+    Reset {
+        any: bool,
+    },
     /// Not a response.
     Bad,
     Stopped(Stop),
@@ -49,7 +51,13 @@ pub struct Call<'a, 'g> {
 }
 
 impl<'a, 'g> Call<'a, 'g> {
-    pub fn new(client: &'a mut Client, request: &'a RequestHead, body: &'a mut Body, guard: &'a mut Guard<'g>, try_ms: u64) -> Self {
+    pub fn new(
+        client: &'a mut Client,
+        request: &'a RequestHead,
+        body: &'a mut Body,
+        guard: &'a mut Guard<'g>,
+        try_ms: u64,
+    ) -> Self {
         Call { client, request, body, guard, try_ms, sent: None }
     }
 
@@ -62,7 +70,8 @@ impl<'a, 'g> Call<'a, 'g> {
         if up.stream.seal().is_err() {
             return Err(Failure::Reset { any: false });
         }
-        self.guard.phase(&self.client.deadline, self.try_ms);
+        self.body.has_moved();
+        self.guard.phase(&self.client.deadline, if self.body.is_done() { self.try_ms } else { BODY_IDLE_MS });
         let (mut scan, sender) = (HeadScan::default(), up.sender());
         loop {
             if !up.buf.is_empty() && scan.ready(up.buf.data()) {
@@ -86,6 +95,9 @@ impl<'a, 'g> Call<'a, 'g> {
         if self.poll_body(cx, up).is_err() {
             return Poll::Ready(Err(Failure::Stopped(Stop::Gone)));
         }
+        if self.body.has_moved() {
+            self.guard.phase(&self.client.deadline, if self.body.is_done() { self.try_ms } else { BODY_IDLE_MS });
+        }
         let any = !up.buf.is_empty();
         match up.stream.poll_fill(cx, &mut up.buf) {
             Poll::Ready(Ok(n)) if n > 0 => return Poll::Ready(Ok(())),
@@ -93,7 +105,9 @@ impl<'a, 'g> Call<'a, 'g> {
             Poll::Pending => {}
         }
         if let Some(s) = self.guard.check(&self.client.deadline, up.stream.session().or(self.client.stream.session())) {
-            return Poll::Ready(Err(Failure::Stopped(s)));
+            // a body that does not come is the client's fault, not the upstream's
+            let stalled = s == Stop::Deadline && !self.body.is_done() && !self.guard.is_over();
+            return Poll::Ready(Err(Failure::Stopped(if stalled { Stop::Gone } else { s })));
         }
         // a client that went away has its request cancelled at once
         if self.body.is_done() && self.client.poll_gone(cx) {
@@ -126,7 +140,13 @@ impl<'a, 'g> Call<'a, 'g> {
 
     /// Sends the response on: head and first bytes in one write, then the body as both sides take it.
     #[inline]
-    pub async fn relay(&mut self, up: &mut Upstream, h: &ResponseHead, edits: [Option<&Edits>; 2], leaving: bool) -> Result<Ended, BrokenOff> {
+    pub async fn relay(
+        &mut self,
+        up: &mut Upstream,
+        h: &ResponseHead,
+        edits: [Option<&Edits>; 2],
+        leaving: bool,
+    ) -> Result<Ended, BrokenOff> {
         let mode = match (h.framing, self.request.http10) {
             (Framing::UntilClose, false) => Mode::Chunked,
             (Framing::Chunked(_), true) => Mode::UntilClose,
@@ -161,7 +181,10 @@ impl<'a, 'g> Call<'a, 'g> {
             }
         }
         let whole = self.sent == Some(Sent::Whole);
-        Ok(Ended { keep_upstream: !h.close && whole && up.buf.is_empty() && h.framing != Framing::UntilClose, keep_client: keep_client && whole })
+        Ok(Ended {
+            keep_upstream: !h.close && whole && up.buf.is_empty() && h.framing != Framing::UntilClose,
+            keep_client: keep_client && whole,
+        })
     }
 
     /// Takes one piece of the body from the upstream's buffer; true: the body is complete.
@@ -196,7 +219,9 @@ impl<'a, 'g> Call<'a, 'g> {
             Poll::Ready(r) => return Poll::Ready(r.map_err(|_| BrokenOff::Stopped(Stop::Gone))),
             Poll::Pending => {}
         }
-        self.guard.check(&self.client.deadline, up.stream.session().or(self.client.stream.session())).map_or(Poll::Pending, |s| Poll::Ready(Err(BrokenOff::Stopped(s))))
+        self.guard
+            .check(&self.client.deadline, up.stream.session().or(self.client.stream.session()))
+            .map_or(Poll::Pending, |s| Poll::Ready(Err(BrokenOff::Stopped(s))))
     }
 
     /// Reads more of the body; true: it ended with the connection, as announced.
@@ -209,7 +234,9 @@ impl<'a, 'g> Call<'a, 'g> {
                 Poll::Ready(r) => return Poll::Ready(r.map_err(|_| BrokenOff::Upstream)),
                 Poll::Pending => {}
             }
-            if let Some(s) = self.guard.check(&self.client.deadline, up.stream.session().or(self.client.stream.session())) {
+            if let Some(s) =
+                self.guard.check(&self.client.deadline, up.stream.session().or(self.client.stream.session()))
+            {
                 return Poll::Ready(Err(BrokenOff::Stopped(s)));
             }
             if self.body.is_done() && self.client.poll_gone(cx) {
@@ -255,7 +282,14 @@ mod tests {
 
     #[test]
     fn chunks_carry_their_size_in_hex() {
-        for (n, head) in [(1usize, "1\r\n"), (15, "f\r\n"), (16, "10\r\n"), (255, "ff\r\n"), (4096, "1000\r\n"), (65536, "10000\r\n")] {
+        for (n, head) in [
+            (1usize, "1\r\n"),
+            (15, "f\r\n"),
+            (16, "10\r\n"),
+            (255, "ff\r\n"),
+            (4096, "1000\r\n"),
+            (65536, "10000\r\n"),
+        ] {
             let mut o = Vec::new();
             chunk(&mut o, &vec![b'x'; n]);
             assert!(o.starts_with(head.as_bytes()), "{n}");

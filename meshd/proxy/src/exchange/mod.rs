@@ -38,10 +38,10 @@ pub struct Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
-    /// `timeout_ms` 0: none.
-    pub fn new(clock: &'a Clock, still: Still<'a>, timeout_ms: u64) -> Guard<'a> {
+    /// `decided`: the generation that it was decided on. `timeout_ms` 0: none.
+    pub fn new(clock: &'a Clock, decided: u64, still: Still<'a>, timeout_ms: u64) -> Guard<'a> {
         let total_at = if timeout_ms == 0 { u64::MAX } else { clock.coarse_ms() + timeout_ms };
-        Guard { clock, seen: clock.generation(), still, total_at }
+        Guard { clock, seen: decided, still, total_at }
     }
 
     /// Begins a phase that may last `ms` (0: as long as the whole).

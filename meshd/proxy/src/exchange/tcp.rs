@@ -21,21 +21,18 @@ enum Way {
     Shut,
 }
 
-/// Relays until both directions ended, one end broke, nothing moved for `idle_ms` (0: no limit), or it is cut.
-pub async fn relay(mut a: End<'_>, mut b: End<'_>, guard: &mut Guard<'_>, deadline: &Deadline, idle_ms: u64) -> Result<(), Stop> {
+/// Relays until both directions ended, one end broke, or it is cut. An idle connection is not ended: that the peer
+/// is gone shows by TCP keep-alive, and when to be silent is the application's business.
+pub async fn relay(mut a: End<'_>, mut b: End<'_>, guard: &mut Guard<'_>, deadline: &Deadline) -> Result<(), Stop> {
     let (mut there, mut back) = (Way::Open, Way::Open);
-    guard.phase(deadline, idle_ms);
+    guard.phase(deadline, 0);
     poll_fn(|cx| {
-        let mut moved = false;
-        let r = poll_way(cx, &mut a, &mut b, &mut there, &mut moved).and_then(|()| poll_way(cx, &mut b, &mut a, &mut back, &mut moved));
+        let r = poll_way(cx, &mut a, &mut b, &mut there).and_then(|()| poll_way(cx, &mut b, &mut a, &mut back));
         if r.is_err() {
             return Poll::Ready(Err(Stop::Gone));
         }
         if there == Way::Shut && back == Way::Shut {
             return Poll::Ready(Ok(()));
-        }
-        if moved {
-            guard.phase(deadline, idle_ms);
         }
         let session = b.stream.session().or(a.stream.session());
         guard.check(deadline, session).map_or(Poll::Pending, |s| Poll::Ready(Err(s)))
@@ -44,7 +41,7 @@ pub async fn relay(mut a: End<'_>, mut b: End<'_>, guard: &mut Guard<'_>, deadli
 }
 
 /// Moves what can be moved from one end to the other.
-fn poll_way(cx: &mut Context<'_>, from: &mut End<'_>, to: &mut End<'_>, way: &mut Way, moved: &mut bool) -> Result<(), ()> {
+fn poll_way(cx: &mut Context<'_>, from: &mut End<'_>, to: &mut End<'_>, way: &mut Way) -> Result<(), ()> {
     if *way == Way::Shut {
         return Ok(());
     }
@@ -64,7 +61,6 @@ fn poll_way(cx: &mut Context<'_>, from: &mut End<'_>, to: &mut End<'_>, way: &mu
             match from.stream.poll_fill(cx, from.buf) {
                 Poll::Ready(Ok(0)) => {
                     *way = Way::Ending;
-                    *moved = true;
                     to.stream.finish();
                     continue;
                 }
@@ -73,7 +69,6 @@ fn poll_way(cx: &mut Context<'_>, from: &mut End<'_>, to: &mut End<'_>, way: &mu
                 Poll::Pending => return Ok(()),
             }
         }
-        *moved = true;
         let n = from.buf.len();
         to.stream.out().extend_from_slice(from.buf.data());
         from.buf.consume(n);

@@ -25,6 +25,7 @@ fn an_experiment_ends_itself() {
     let tables = tables(json!([{"origin": "f", "until_ms": 100, "delay": {"min_ms": 10, "max_ms": 20}}]));
     assert_eq!(injected(&tables, "web", "", 99, 0).delay_ms, Some((10, "f")));
     assert_eq!(injected(&tables, "web", "", 99, u64::MAX).delay_ms, Some((20, "f")));
+    assert_eq!(injected(&tables, "web", "", 99, 0).origins().collect::<Vec<_>>(), ["f"]);
     assert_eq!(injected(&tables, "web", "", 100, 0), Injected::default());
 }
 

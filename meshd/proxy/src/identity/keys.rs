@@ -28,7 +28,12 @@ impl fmt::Debug for Own {
 impl Own {
     fn new(id: &Identity, p: &Arc<CryptoProvider>) -> Result<Own, rustls::Error> {
         let key = Arc::new(CertifiedKey::from_der(id.chain.clone(), id.key.clone_key(), p)?);
-        Ok(Own { digest: id.digest.clone(), client_http: client(&key, p, ALPN_HTTP)?, client_tcp: client(&key, p, ALPN_TCP)?, key })
+        Ok(Own {
+            digest: id.digest.clone(),
+            client_http: client(&key, p, ALPN_HTTP)?,
+            client_tcp: client(&key, p, ALPN_TCP)?,
+            key,
+        })
     }
 
     /// A client's configuration that trusts nobody until a verifier is set.
@@ -75,7 +80,10 @@ impl Keys {
             let kept = before.own.get(&id.name).filter(|o| o.digest == id.digest).cloned();
             let it = match kept {
                 Some(o) => o,
-                None => Arc::new(Own::new(id, &p).map_err(|e| Rejection::new(format!("identity/{}", id.name), "private_key", e.to_string()))?),
+                None => Arc::new(
+                    Own::new(id, &p)
+                        .map_err(|e| Rejection::new(format!("identity/{}", id.name), "private_key", e.to_string()))?,
+                ),
             };
             own.insert(id.name.clone(), it);
         }
@@ -83,7 +91,8 @@ impl Keys {
         if let Some(trust) = &trust {
             for (i, inbound) in tables.inbounds.iter().enumerate() {
                 if let Some(o) = own.get(&inbound.name) {
-                    let config = server(o, trust, inbound.protocol, &p).map_err(|e| Rejection::new(format!("inbound/{}", inbound.name), "", e.to_string()))?;
+                    let config = server(o, trust, inbound.protocol, &p)
+                        .map_err(|e| Rejection::new(format!("inbound/{}", inbound.name), "", e.to_string()))?;
                     servers.insert(inbound.sni.clone(), Server { inbound: InboundId(i as u32), config });
                 }
             }
@@ -119,7 +128,12 @@ impl Keys {
     }
 }
 
-fn server(own: &Own, trust: &Arc<TrustBundle>, protocol: Protocol, p: &Arc<CryptoProvider>) -> Result<Arc<ServerConfig>, rustls::Error> {
+fn server(
+    own: &Own,
+    trust: &Arc<TrustBundle>,
+    protocol: Protocol,
+    p: &Arc<CryptoProvider>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
     let mut c = ServerConfig::builder_with_provider(p.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(AnyClient(trust.clone())))

@@ -53,7 +53,8 @@ pub async fn connect(
 ) -> io::Result<Box<Session>> {
     let mut config = own.client(alpn);
     config.dangerous().set_certificate_verifier(Arc::new(verify::ExactServer::new(trust.clone(), want)));
-    let conn = rustls::client::UnbufferedClientConnection::new(Arc::new(config), server_name.clone()).map_err(io::Error::other)?;
+    let conn = rustls::client::UnbufferedClientConnection::new(Arc::new(config), server_name.clone())
+        .map_err(io::Error::other)?;
     let session = handshake(io, Conn::Client(conn), Buf::new()).await?;
     if session.alpn() != Some(alpn) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the peer did not agree on the protocol"));

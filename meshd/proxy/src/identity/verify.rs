@@ -46,7 +46,8 @@ impl TrustBundle {
     /// None: there is no trust yet, so nobody is trusted.
     pub fn new(tables: &Arc<crate::tables::Tables>) -> Option<Arc<TrustBundle>> {
         let trust = tables.trust.as_ref()?;
-        let anchors = trust.roots.iter().filter_map(|r| webpki::anchor_from_trusted_cert(r).ok().map(|a| a.to_owned())).collect();
+        let anchors =
+            trust.roots.iter().filter_map(|r| webpki::anchor_from_trusted_cert(r).ok().map(|a| a.to_owned())).collect();
         Some(Arc::new(TrustBundle { anchors, provider: provider(), tables: tables.clone() }))
     }
 
@@ -62,14 +63,22 @@ impl TrustBundle {
             Usage::Client => webpki::KeyUsage::client_auth(),
             Usage::Server => webpki::KeyUsage::server_auth(),
         };
-        cert.verify_for_usage(self.provider.signature_verification_algorithms.all, &self.anchors, intermediates, now, eku, None, None)
-            .map_err(|e| match e {
-                // both clocks, since one of them is wrong
-                webpki::Error::CertNotValidYet { .. } | webpki::Error::CertExpired { .. } => {
-                    refuse(format_args!("{e}; this host's clock says {} s", now.as_secs()))
-                }
-                e => refuse(e),
-            })?;
+        cert.verify_for_usage(
+            self.provider.signature_verification_algorithms.all,
+            &self.anchors,
+            intermediates,
+            now,
+            eku,
+            None,
+            None,
+        )
+        .map_err(|e| match e {
+            // both clocks, since one of them is wrong
+            webpki::Error::CertNotValidYet { .. } | webpki::Error::CertExpired { .. } => {
+                refuse(format_args!("{e}; this host's clock says {} s", now.as_secs()))
+            }
+            e => refuse(e),
+        })?;
         let read = read_leaf(leaf, usage).map_err(refuse)?;
         let trust = self.trust().ok_or_else(|| refuse("no trust"))?;
         if read.spiffe.trust_domain() != &*trust.trust_domain {
@@ -85,7 +94,12 @@ impl TrustBundle {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 
-    fn signature(&self, m: &[u8], c: &CertificateDer<'_>, d: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn signature(
+        &self,
+        m: &[u8],
+        c: &CertificateDer<'_>,
+        d: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         rustls::crypto::verify_tls13_signature(m, c, d, &self.provider.signature_verification_algorithms)
     }
 }
@@ -118,7 +132,8 @@ impl ServerCertVerifier for ExactServer {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let chain: Vec<CertificateDer<'_>> = std::iter::once(leaf).chain(intermediates).map(|c| CertificateDer::from(c.as_ref())).collect();
+        let chain: Vec<CertificateDer<'_>> =
+            std::iter::once(leaf).chain(intermediates).map(|c| CertificateDer::from(c.as_ref())).collect();
         let peer = self.trust.verify(&chain, Usage::Server, now).map_err(bad)?;
         if peer.spiffe.as_str() != &*self.want {
             return Err(bad(refuse(format_args!("the peer is {}, expected {}", peer.spiffe.as_str(), self.want))));
@@ -126,11 +141,21 @@ impl ServerCertVerifier for ExactServer {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         Err(Error::General(NO_TLS12.into()))
     }
 
-    fn verify_tls13_signature(&self, m: &[u8], c: &CertificateDer<'_>, d: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls13_signature(
+        &self,
+        m: &[u8],
+        c: &CertificateDer<'_>,
+        d: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         self.trust.signature(m, c, d)
     }
 
@@ -152,17 +177,33 @@ impl ClientCertVerifier for AnyClient {
         true
     }
 
-    fn verify_client_cert(&self, leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], now: UnixTime) -> Result<ClientCertVerified, Error> {
-        let chain: Vec<CertificateDer<'_>> = std::iter::once(leaf).chain(intermediates).map(|c| CertificateDer::from(c.as_ref())).collect();
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let chain: Vec<CertificateDer<'_>> =
+            std::iter::once(leaf).chain(intermediates).map(|c| CertificateDer::from(c.as_ref())).collect();
         self.0.verify(&chain, Usage::Client, now).map_err(bad)?;
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         Err(Error::General(NO_TLS12.into()))
     }
 
-    fn verify_tls13_signature(&self, m: &[u8], c: &CertificateDer<'_>, d: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls13_signature(
+        &self,
+        m: &[u8],
+        c: &CertificateDer<'_>,
+        d: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         self.0.signature(m, c, d)
     }
 

@@ -87,7 +87,15 @@ impl Wanted {
                 if self.failed != 2 {
                     return;
                 }
-                crate::logging::log("error", "cannot listen", &[("address", self.address.to_string().as_str()), ("listener", name), ("error", e.to_string().as_str())]);
+                crate::logging::log(
+                    "error",
+                    "cannot listen",
+                    &[
+                        ("address", self.address.to_string().as_str()),
+                        ("listener", name),
+                        ("error", e.to_string().as_str()),
+                    ],
+                );
                 ("listener_failed", format!("{}: {e}", self.address))
             }
         };

@@ -122,7 +122,12 @@ async fn read_all(number: u64, mut s: OwnedReadHalf, to: &mpsc::Sender<(u64, Inc
         while let Some(json) = decoder.next_frame().map_err(io::Error::other)? {
             let message = match ToProxy::parse(json) {
                 Ok(f) => Incoming::Frame(f),
-                Err(e) => Incoming::Unreadable(Rejected { update: number_of(json), resource: e.resource, path: e.path, reason: e.reason }),
+                Err(e) => Incoming::Unreadable(Rejected {
+                    update: number_of(json),
+                    resource: e.resource,
+                    path: e.path,
+                    reason: e.reason,
+                }),
             };
             if to.send((number, message)).await.is_err() {
                 return Ok(());

@@ -14,7 +14,8 @@ impl Proxy {
         s.id = id;
         s.started = self.started;
         s.dropped_events = self.events.dropped() + self.writer.dropped();
-        s.retry_budget_exhausted = self.registry.exhausted().into_iter().map(|(n, count)| Named { name: n.into(), count }).collect();
+        s.retry_budget_exhausted =
+            self.registry.exhausted().into_iter().map(|(n, count)| Named { name: n.into(), count }).collect();
         s
     }
 

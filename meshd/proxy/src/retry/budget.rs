@@ -48,9 +48,12 @@ impl Budget {
         if floor.is_ok() {
             return true;
         }
-        let allowed = (self.requests.0.load(Relaxed).saturating_sub(self.requests_before.load(Relaxed))) * u64::from(percent) / 10_000;
+        let allowed = (self.requests.0.load(Relaxed).saturating_sub(self.requests_before.load(Relaxed)))
+            * u64::from(percent)
+            / 10_000;
         let before = self.retries_before.load(Relaxed);
-        let share = self.retries.0.fetch_update(Relaxed, Relaxed, |r| (r.saturating_sub(before) < allowed).then_some(r + 1));
+        let share =
+            self.retries.0.fetch_update(Relaxed, Relaxed, |r| (r.saturating_sub(before) < allowed).then_some(r + 1));
         if share.is_err() {
             self.exhausted.fetch_add(1, Relaxed);
         }

@@ -39,9 +39,10 @@ pub fn wanted(rule: &Retry, idempotent: bool, failed: Failed) -> bool {
 }
 
 fn status_wanted(rule: &Retry, again: bool, status: u16, marked: Option<Flag>) -> bool {
+    // the app's connection reset at the peer is a reset; the peer's other failures are its 503
+    let failed_there = |flag| rule.on.peer_503 && status == 503 || rule.on.reset && flag == Flag::UpstreamClosed;
     if let Some(flag) = marked
-        && rule.on.peer_503
-        && status == 503
+        && failed_there(flag)
     {
         match flag.retry() {
             // it never reached the app
@@ -91,6 +92,10 @@ mod tests {
             (false, marked(Flag::ConnectFailure), true),
             (false, marked(Flag::UpstreamClosed), false),
             (true, marked(Flag::UpstreamClosed), true),
+            (true, Failed::Status { status: 502, marked: Some(Flag::UpstreamClosed) }, true),
+            (false, Failed::Status { status: 502, marked: Some(Flag::UpstreamClosed) }, false),
+            (true, Failed::Status { status: 504, marked: Some(Flag::Timeout) }, false),
+            (true, Failed::Status { status: 502, marked: None }, false),
             (true, marked(Flag::Denied), false),
             (true, Failed::Status { status: 503, marked: None }, false),
             (true, Failed::Status { status: 500, marked: None }, false),
@@ -103,7 +108,9 @@ mod tests {
     fn an_operators_rule_says_which_statuses_and_covers_all_methods() {
         let on = RetryOn { gateway_error: true, ..RetryOn::default() };
         let rule = Retry { on, status_codes: vec![429], default: false, ..own() };
-        for (status, marked, want) in [(502, None, true), (500, None, false), (429, None, true), (503, Some(Flag::RateLimited), false)] {
+        for (status, marked, want) in
+            [(502, None, true), (500, None, false), (429, None, true), (503, Some(Flag::RateLimited), false)]
+        {
             assert_eq!(wanted(&rule, false, Failed::Status { status, marked }), want, "{status}");
         }
         assert!(!wanted(&rule, true, Failed::Connect));

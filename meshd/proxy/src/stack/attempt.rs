@@ -1,11 +1,12 @@
 //! The tries of one request: an endpoint, a stream, an exchange, and what a failure leads to.
 
+mod reach;
+
 use super::upstream::Origin;
-use crate::authorize::{self, Caller};
 use crate::balance::Endpoint;
 use crate::config;
 use crate::config::frames::Reporter;
-use crate::connect::{self, Target, Upstream};
+use crate::connect::Upstream;
 use crate::downstream::Client;
 use crate::error::{Answer, Fault, Flag};
 use crate::exchange::http::{BrokenOff, Call, Failure};
@@ -14,14 +15,14 @@ use crate::headers::build::{self, ForwardRequest};
 use crate::headers::trace::TraceParent;
 use crate::http1::head::RequestHead;
 use crate::http1::response::ResponseHead;
-use crate::identity::ALPN_HTTP;
 use crate::metrics::{Flags, Outcome as Counted};
 use crate::retry::{self, Failed};
 use crate::route::Decision;
 use crate::route::matching::RequestView;
-use crate::shared::{Entered, SharedService};
-use crate::tables::{EndpointId, InboundId};
+use crate::shared::SharedService;
+use crate::tables::EndpointId;
 use crate::worker::{Local, Worker};
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// How a request ended.
@@ -74,11 +75,18 @@ pub struct Attempts<'r, 't> {
     last: Option<EndpointId>,
     flags: Flags,
     exhausted: bool,
-    served_here: bool,
+    /// The instance of this host that is called.
+    here: &'r Cell<Option<&'t str>>,
 }
 
 impl<'r, 't> Attempts<'r, 't> {
-    pub fn new(w: &'r Worker, from: &'t Origin, decision: &'r Decision<'t>, request: Request<'r>) -> Self {
+    pub fn new(
+        w: &'r Worker,
+        from: &'t Origin,
+        decision: &'r Decision<'t>,
+        request: Request<'r>,
+        here: &'r Cell<Option<&'t str>>,
+    ) -> Self {
         let local: &'t Local = &from.local;
         Attempts {
             w,
@@ -92,7 +100,7 @@ impl<'r, 't> Attempts<'r, 't> {
             last: None,
             flags: Flags::NONE,
             exhausted: false,
-            served_here: false,
+            here,
         }
     }
 
@@ -106,7 +114,7 @@ impl<'r, 't> Attempts<'r, 't> {
 
     /// The last try went to an instance of this host.
     pub fn served_here(&self) -> bool {
-        self.served_here
+        self.here.get().is_some()
     }
 
     pub fn endpoint_name(&self) -> &'t str {
@@ -129,7 +137,9 @@ impl<'r, 't> Attempts<'r, 't> {
         }
         loop {
             // where: another endpoint than the one that failed, if there is one
-            let Some(id) = self.local.balance.pick(self.decision.leg, self.last, self.w.random.next(), self.w.clock.now_ns()) else {
+            let Some(id) =
+                self.local.balance.pick(self.decision.leg, self.last, self.w.random.next(), self.w.clock.now_ns())
+            else {
                 return Outcome::Answer(Answer::no_endpoint(self.service_name()));
             };
             let Some(state) = self.local.balance.endpoint(id) else { return Outcome::Gone };
@@ -151,7 +161,8 @@ impl<'r, 't> Attempts<'r, 't> {
             return false;
         }
         let now_s = self.w.clock.coarse_ms() / 1000;
-        let may = self.tries <= rule.attempts && self.shared().is_some_and(|s| s.budget.take(rule.budget_percent, rule.budget_min_per_second, now_s));
+        let may = self.tries <= rule.attempts
+            && self.shared().is_some_and(|s| s.budget.take(rule.budget_percent, rule.budget_min_per_second, now_s));
         if !may {
             self.exhausted = true;
             self.flags = self.flags.with(Flag::RetriesExhausted);
@@ -173,8 +184,15 @@ impl<'r, 't> Attempts<'r, 't> {
     }
 
     /// One try on one endpoint, with its place in the balancer.
-    async fn on(&mut self, id: EndpointId, state: &Rc<Endpoint>, client: &mut Client, body: &mut Body, guard: &mut Guard<'_>) -> Tried<'t> {
-        self.served_here = false;
+    async fn on(
+        &mut self,
+        id: EndpointId,
+        state: &Rc<Endpoint>,
+        client: &mut Client,
+        body: &mut Body,
+        guard: &mut Guard<'_>,
+    ) -> Tried<'t> {
+        self.here.set(None);
         state.ewma.begin();
         let mut latency = None;
         let tried = self.exchange(id, client, body, guard, &mut latency).await;
@@ -182,7 +200,14 @@ impl<'r, 't> Attempts<'r, 't> {
         tried
     }
 
-    async fn exchange(&mut self, id: EndpointId, client: &mut Client, body: &mut Body, guard: &mut Guard<'_>, latency: &mut Option<u64>) -> Tried<'t> {
+    async fn exchange(
+        &mut self,
+        id: EndpointId,
+        client: &mut Client,
+        body: &mut Body,
+        guard: &mut Guard<'_>,
+        latency: &mut Option<u64>,
+    ) -> Tried<'t> {
         let _place = match self.enter(id) {
             Ok(place) => place,
             Err(answer) => return Tried::Done(Outcome::Answer(answer)),
@@ -202,106 +227,32 @@ impl<'r, 't> Attempts<'r, 't> {
                     return self.respond(id, call, up, &h).await;
                 }
                 // it was idle and the other side had enough of it: that says nothing about the endpoint
-                Err(Failure::Reset { any: false }) if up.reused && !fresh && self.idempotent && body.replayable() => fresh = true,
+                Err(Failure::Reset { any: false }) if up.reused && !fresh && self.idempotent && body.replayable() => {
+                    fresh = true
+                }
                 Err(f) => return self.no_head(id, f, guard),
             }
-        }
-    }
-
-    /// What a call to an instance of this host must pass: the same permissions as from afar. Returns its place among
-    /// the instance's connections.
-    fn enter(&mut self, id: EndpointId) -> Result<Option<Entered>, Answer<'t>> {
-        let Some(here) = self.local.here(id) else { return Ok(None) };
-        self.served_here = true;
-        let t = self.local.tables();
-        let inbound = t.inbound(here);
-        let verdict = authorize::request(&inbound.permissions, Caller::local(self.from.caller_name()), self.request.view);
-        if !verdict.allowed {
-            let explain = t.settings.as_ref().is_some_and(|s| s.explain_denials);
-            super::denied(self.w, self.service_name(), verdict.origin, self.from.caller_name());
-            return Err(Answer::denied(self.service_name(), verdict.origin, explain));
-        }
-        let Some(shared) = self.local.snap.inbounds.get(here.index()) else { return Ok(None) };
-        match shared.enter(inbound.max_connections) {
-            Some(e) => Ok(Some(e)),
-            None => Err(Answer::new(503, Flag::RateLimited, "too many connections", self.service_name())),
-        }
-    }
-
-    /// A stream to the endpoint: a pooled one, or a new one within the connect timeout.
-    async fn acquire(&mut self, id: EndpointId, fresh: bool, client: &mut Client, guard: &mut Guard<'_>) -> Result<Upstream, Tried<'t>> {
-        let here = self.local.here(id);
-        let (pool, number) = match here {
-            Some(i) => (self.local.app_pool(i), 0),
-            None => (self.local.pool(id), self.from.number),
-        };
-        let Some(pool) = pool else { return Err(Tried::Failed(Failed::Connect)) };
-        if !fresh && let Some(up) = connect::pooled(pool, number).await {
-            return Ok(up);
-        }
-        let target = self.target(id, here).map_err(|a| Tried::Done(Outcome::Answer(a)))?;
-        guard.phase(&client.deadline, here.map_or(self.upstream.connect_timeout_ms, |i| self.local.tables().inbound(i).connect_timeout_ms));
-        let opened = connect::unless(connect::open(&target, Some((pool, number))), |cx| {
-            guard.check(&client.deadline, None).or_else(|| client.poll_gone(cx).then_some(Stop::Gone))
-        });
-        let why = match opened.await {
-            Ok(Ok(up)) => return Ok(up),
-            Err(Stop::Gone) => return Err(Tried::Done(Outcome::Gone)),
-            Err(Stop::Deadline) if guard.is_over() => {
-                self.failed(id, Counted::Timeout, true);
-                return Err(Tried::Done(Outcome::Answer(Answer::timeout(self.service_name()))));
-            }
-            Ok(Err(e)) if e.get_ref().is_some() => e.to_string(),
-            _ => String::new(),
-        };
-        if !why.is_empty() {
-            let name = self.endpoint_name();
-            self.w.events.say("tls_failure", |e| {
-                e.endpoint = name.into();
-                e.detail = why;
-            });
-        }
-        self.failed(id, Counted::ConnectFailure, true);
-        Err(Tried::Failed(Failed::Connect))
-    }
-
-    fn target(&self, id: EndpointId, here: Option<InboundId>) -> Result<Target<'t>, Answer<'t>> {
-        let t = self.local.tables();
-        if let Some(i) = here {
-            return Ok(Target::Plain(t.inbound(i).app));
-        }
-        let endpoint = t.endpoint(id);
-        let Some(mesh) = &endpoint.mesh else {
-            // never by accident: only if the caller's side says so, and never to a service that has meshed instances
-            if self.upstream.allow_plaintext && !t.service(endpoint.service).meshed {
-                return Ok(Target::Plain(endpoint.address));
-            }
-            return Err(Answer::new(503, Flag::NoEndpoint, "the endpoint is not meshed and plaintext is not allowed", self.service_name()));
-        };
-        let keys = &self.local.snap.keys;
-        match (keys.own(self.from.instance()), keys.trust()) {
-            (Some(own), Some(trust)) => Ok(Target::Secured {
-                address: mesh.inbound,
-                own,
-                trust,
-                want: mesh.spiffe.as_str(),
-                server_name: &mesh.server_name,
-                alpn: ALPN_HTTP,
-            }),
-            _ => Err(Answer::new(503, Flag::ConnectFailure, "this host has no identity for the caller yet", self.service_name())),
         }
     }
 
     #[inline]
     fn write_head(&self, up: &mut Upstream) {
         let (rule, leg, r) = (self.decision.rule, self.decision.leg, &self.request);
-        let source = if self.served_here { self.local.tables().identity(self.from.instance()).map(|i| i.spiffe.as_str()) } else { None };
+        let source = if self.served_here() {
+            self.local.tables().identity(self.from.instance()).map(|i| i.spiffe.as_str())
+        } else {
+            None
+        };
         let how = ForwardRequest {
             path: r.path,
             edits: [rule.request_headers.as_ref(), leg.request_headers.as_ref()],
             traceparent: Some(r.trace),
             source,
-            attempt: if self.served_here || up.stream.session().is_none() { 0 } else { (self.tries - 1).min(255) as u8 },
+            attempt: if self.served_here() || up.stream.session().is_none() {
+                0
+            } else {
+                (self.tries - 1).min(255) as u8
+            },
             close: false,
         };
         build::request(up.stream.out(), r.bytes, r.head, &how);
@@ -309,7 +260,13 @@ impl<'r, 't> Attempts<'r, 't> {
 
     /// A response head came: is it a failure, is there another try, or is it sent on.
     #[inline]
-    async fn respond(&mut self, id: EndpointId, mut call: Call<'_, '_>, mut up: Upstream, h: &ResponseHead) -> Tried<'t> {
+    async fn respond(
+        &mut self,
+        id: EndpointId,
+        mut call: Call<'_, '_>,
+        mut up: Upstream,
+        h: &ResponseHead,
+    ) -> Tried<'t> {
         let marked = h.answer.and_then(|s| Flag::parse(s.of(up.buf.data())));
         match marked {
             None if h.status < 500 => self.succeeded(id),
@@ -328,7 +285,7 @@ impl<'r, 't> Attempts<'r, 't> {
         Tried::Done(match call.relay(&mut up, h, edits, self.w.draining()).await {
             Ok(e) => {
                 if e.keep_upstream {
-                    up.release(self.w.clock.coarse_ms());
+                    up.release(self.w.clock.coarse_ms() + self.upstream.idle_timeout_ms);
                 }
                 Outcome::Relayed { status, keep: e.keep_client }
             }
@@ -351,6 +308,10 @@ impl<'r, 't> Attempts<'r, 't> {
                 } else {
                     Tried::Failed(Failed::Timeout)
                 }
+            }
+            // permission was taken away while it waited
+            Failure::Stopped(Stop::Cut) if self.served_here() => {
+                Tried::Done(Outcome::Answer(Answer::denied(self.service_name(), "", false)))
             }
             Failure::Bad => {
                 self.failed(id, Counted::Reset, false);

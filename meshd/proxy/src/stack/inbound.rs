@@ -2,9 +2,9 @@
 
 use super::attempt::Outcome;
 use super::record::{Ended, record};
+use super::right::Right;
 use super::{Next, finish};
-use crate::authorize::{self, Caller, Connect};
-use crate::config::Protocol;
+use crate::authorize::{self, Caller};
 use crate::config::frames::Reporter;
 use crate::connect::{self, Target, Upstream};
 use crate::downstream::{Client, HeadBytes, NoHead};
@@ -16,30 +16,30 @@ use crate::headers::trace::TraceParent;
 use crate::http1::head::RequestHead;
 use crate::http1::path::{Normal, normalize};
 use crate::http1::{Refused, Sender};
-use crate::identity::Accepted;
 use crate::metrics::{Flags, Handle};
 use crate::retry;
 use crate::route::matching::{HeaderLines, RequestView};
 use crate::shared::Entered;
-use crate::spiffe::{Spiffe, Usage};
+use crate::spiffe::Spiffe;
 use crate::stream::Session;
-use crate::tables::{Inbound, InboundId, Permissions};
+use crate::tables::{Inbound, InboundId};
 use crate::worker::{Local, Worker};
-use std::cell::Cell;
 use std::rc::Rc;
+
+/// Connections to the app are closed when idle for so long.
+const APP_IDLE_MS: u64 = 60_000;
 
 /// The instance that a connection is for, and who is at its other end.
 pub struct Destination {
-    name: Box<str>,
+    pub right: Right,
     pub local: Rc<Local>,
-    generation: Cell<u64>,
+    pub generation: u64,
     id: InboundId,
-    pub peer: Spiffe,
     /// Its marks are read and ours are sent.
     sender: Sender,
-    handle: Handle,
+    pub handle: Handle,
     /// Its place among the instance's connections; None: there was none left.
-    place: Option<Entered>,
+    pub place: Option<Entered>,
 }
 
 impl Destination {
@@ -51,16 +51,14 @@ impl Destination {
             return None;
         }
         let service = &local.tables().service(inbound.service).name;
-        let handle = w.metrics.handle(Reporter::Destination, peer.service().unwrap_or(""), service);
         Some(Destination {
-            name: inbound.name.clone(),
-            generation: Cell::new(w.clock.generation()),
+            generation: w.clock.generation(),
             id,
             sender: if proxy { Sender::Peer } else { Sender::App },
-            handle,
+            handle: w.metrics.handle(Reporter::Destination, peer.service().unwrap_or(""), service),
             place: shared.enter(inbound.max_connections),
             local: local.clone(),
-            peer,
+            right: Right::new(w, &inbound.name, peer, inbound.protocol),
         })
     }
 
@@ -69,65 +67,31 @@ impl Destination {
         self.local.tables().inbound(self.id)
     }
 
-    pub fn handle(&self) -> Handle {
-        self.handle
-    }
-
-    pub fn protocol(&self) -> Protocol {
-        self.inbound().protocol
-    }
-
-
-    pub fn has_place(&self) -> bool {
-        self.place.is_some()
-    }
-
-    fn service(&self) -> &str {
+    pub fn service(&self) -> &str {
         &self.local.tables().service(self.inbound().service).name
     }
 
-    pub fn service_name(&self) -> &str {
-        self.service()
-    }
-
-    pub fn draining(&self) -> bool {
+    fn draining(&self) -> bool {
         self.local.snap.inbounds.get(self.id.index()).is_none_or(|i| i.is_draining())
     }
 
-    /// Layer 4, by the tables of now.
-    pub fn may_connect<'t>(&self, permissions: &'t Permissions, trust_domain: &str, protocol: Protocol) -> Connect<'t> {
-        authorize::at_connect(permissions, Caller::of(&self.peer, trust_domain), protocol)
-    }
-
-    /// What is left of this connection's right to be, after the tables changed: the instance, its protocol, trust,
-    /// layer 4. `decide` says the rest.
-    pub fn still(&self, w: &Worker, session: Option<&Session>, decide: impl FnOnce(&Permissions, Caller<'_>) -> bool) -> bool {
-        let now = w.local();
-        let t = now.tables();
-        let Some(inbound) = t.inbound_id(&self.name).map(|i| t.inbound(i)) else { return false };
-        if inbound.protocol != self.protocol() || session.is_none() {
-            return false;
-        }
-        let trusted = now.snap.keys.same_trust(&self.local.snap.keys) || session.is_some_and(|s| Accepted::still_trusted(s, &now.snap.keys, Usage::Client));
-        let caller = Caller::of(&self.peer, t.trust_domain());
-        let connect = authorize::at_connect(&inbound.permissions, caller, inbound.protocol);
-        let layer4 = !matches!(connect, Connect::Decided(v) if !v.allowed);
-        trusted && layer4 && decide(&inbound.permissions, caller)
+    fn is_stale(&self, w: &Worker) -> bool {
+        self.generation != w.clock.generation()
     }
 
     /// The same under the tables of now; None: the connection ends before another request.
     #[inline]
     fn renewed(mut self, w: &Worker, session: Option<&Session>) -> Option<Destination> {
-        if self.generation.get() == w.clock.generation() {
+        if !self.is_stale(w) {
             return Some(self);
         }
-        if !self.still(w, session, |_, _| true) {
+        if !self.right.still(w, session, |_, _| true) {
             return None;
         }
         let now = w.local();
-        self.id = now.tables().inbound_id(&self.name)?;
+        self.id = now.tables().inbound_id(&self.right.name)?;
         self.local = now;
-        self.generation.set(w.clock.generation());
+        self.generation = w.clock.generation();
         Some(self)
     }
 }
@@ -136,21 +100,16 @@ impl Destination {
 pub async fn serve(w: &Rc<Worker>, mut client: Client, mut to: Destination) {
     let how = loop {
         // an idle connection whose right was taken away does not wait for its next request
-        let seen = Cell::new(to.generation.get());
-        let leave = |s: Option<&Session>| {
-            let now = w.clock.generation();
-            now != seen.replace(now) && (w.draining() || to.draining() || !to.still(w, s, |_, _| true))
-        };
-        let (head, bytes) = match client.next_head(to.sender, leave).await {
-            Ok(h) => h,
+        let got = client.next_head(to.sender, || to.is_stale(w)).await;
+        let Some(renewed) = to.renewed(w, client.stream.session()) else { break Next::Drop };
+        to = renewed;
+        let next = match got {
+            Ok((head, bytes)) => one(w, &mut client, &to, &head, bytes).await,
+            Err(NoHead::Changed) => Next::Keep,
             Err(NoHead::Over) => break Next::Linger,
             Err(NoHead::Refused(r)) => break refuse(w, &mut client, &to, r).await,
         };
-        let Some(renewed) = to.renewed(w, client.stream.session()) else {
-            break Next::Drop;
-        };
-        to = renewed;
-        match one(w, &mut client, &to, &head, bytes).await {
+        match next {
             Next::Keep if !w.draining() && !to.draining() => {}
             other => break other,
         }
@@ -161,7 +120,8 @@ pub async fn serve(w: &Rc<Worker>, mut client: Client, mut to: Destination) {
 async fn refuse(w: &Worker, client: &mut Client, to: &Destination, r: Refused) -> Next {
     Answer::refused(r).write(client.stream.out(), to.sender, true, false);
     let sent = client.flush().await;
-    note(w, to, b"OTHER", b"", r.status, Flag::BadRequest.into(), "", w.clock.now_ns(), b"");
+    let said = Said { code: r.status, flags: Flag::BadRequest.into(), ..Said::default() };
+    note(w, to, (b"OTHER", b""), &said, w.clock.now_ns());
     if sent.is_ok() { Next::Linger } else { Next::Drop }
 }
 
@@ -185,25 +145,32 @@ async fn one(w: &Rc<Worker>, client: &mut Client, to: &Destination, head: &Reque
     let mut body = Body::new(head.framing, retry::KEPT_BODY);
     let mut trace = None;
     // may it do this: the decision names its rule
-    let verdict = authorize::request(&inbound.permissions, Caller::of(&to.peer, t.trust_domain()), &view);
+    let verdict = authorize::request(&inbound.permissions, Caller::of(&to.right.peer, t.trust_domain()), &view);
     let outcome = if !verdict.allowed {
-        super::denied(w, to.service(), verdict.origin, to.peer.as_str());
+        super::denied(w, to.service(), verdict.origin, to.right.peer.as_str());
         let explain = t.settings.as_ref().is_some_and(|s| s.explain_denials);
         Outcome::Answer(Answer::denied(to.service(), verdict.origin, explain))
     } else if to.place.is_none() {
         Outcome::Answer(Answer::new(503, Flag::RateLimited, "too many connections", to.service()))
     } else {
         // what was allowed must stay allowed while it runs
-        let still = |s: Option<&Session>| to.still(w, s, |p, c| authorize::request(p, c, &view).allowed);
-        let mut guard = Guard::new(&w.clock, &still, inbound.request_timeout_ms);
+        let still = |s: Option<&Session>| to.right.still(w, s, |p, c| authorize::request(p, c, &view).allowed);
+        let mut guard = Guard::new(&w.clock, to.generation, &still, inbound.request_timeout_ms);
         let parent = head.traceparent.and_then(|s| TraceParent::parse(s.of(&bytes)));
-        trace = Some(parent.map_or_else(|| TraceParent::create(|| w.random.next(), false), |p| p.child(|| w.random.next())));
-        let how = ForwardRequest { path, traceparent: trace.as_ref(), source: Some(to.peer.as_str()), ..ForwardRequest::default() };
+        trace = Some(
+            parent.map_or_else(|| TraceParent::create(|| w.random.next(), false), |p| p.child(|| w.random.next())),
+        );
+        let how = ForwardRequest {
+            path,
+            traceparent: trace.as_ref(),
+            source: Some(to.right.peer.as_str()),
+            ..ForwardRequest::default()
+        };
         carry(w, client, to, (head, &bytes, &how), &mut body, &mut guard).await
     };
     let (code, flags, next) = conclude(client, head, &mut body, outcome, to.sender).await;
     let trace = trace.as_ref().map_or(&[][..], |t| t.trace_id());
-    note(w, to, view.method, view.path, code, flags, verdict.origin, began_ns, trace);
+    note(w, to, (view.method, view.path), &Said { code, flags, origin: verdict.origin, trace }, began_ns);
     next
 }
 
@@ -231,7 +198,7 @@ async fn carry<'t>(
                 return match call.relay(&mut up, &h, [None, None], w.draining() || to.draining()).await {
                     Ok(e) => {
                         if e.keep_upstream {
-                            up.release(w.clock.coarse_ms());
+                            up.release(w.clock.coarse_ms() + APP_IDLE_MS);
                         }
                         Outcome::Relayed { status, keep: e.keep_client }
                     }
@@ -239,7 +206,11 @@ async fn carry<'t>(
                     Err(BrokenOff::Stopped(s)) => Outcome::BrokenOff { status, stop: Some(s) },
                 };
             }
-            Err(Failure::Reset { any: false }) if up.reused && !fresh && body.replayable() && retry::is_idempotent(head.method.of(bytes)) => fresh = true,
+            Err(Failure::Reset { any: false })
+                if up.reused && !fresh && body.replayable() && retry::is_idempotent(head.method.of(bytes)) =>
+            {
+                fresh = true
+            }
             Err(f) => return no_head(f, to),
         }
     }
@@ -249,13 +220,19 @@ fn no_head<'t>(f: Failure, to: &'t Destination) -> Outcome<'t> {
     match f {
         Failure::Stopped(Stop::Gone) => Outcome::Gone,
         Failure::Stopped(Stop::Deadline) => Outcome::Answer(Answer::timeout(to.service())),
-        Failure::Stopped(Stop::Cut) => Outcome::Reset,
+        // nothing was answered yet: it is told what every later request is told
+        Failure::Stopped(Stop::Cut) => Outcome::Answer(Answer::denied(to.service(), "", false)),
         Failure::Bad | Failure::Reset { .. } => Outcome::Answer(Answer::upstream_closed(to.service())),
     }
 }
 
 /// A connection to the app: a pooled one, or a new one within the connect timeout.
-async fn acquire<'t>(client: &mut Client, to: &'t Destination, fresh: bool, guard: &mut Guard<'_>) -> Result<Upstream, Outcome<'t>> {
+async fn acquire<'t>(
+    client: &mut Client,
+    to: &'t Destination,
+    fresh: bool,
+    guard: &mut Guard<'_>,
+) -> Result<Upstream, Outcome<'t>> {
     let Some(pool) = to.local.app_pool(to.id) else { return Err(Outcome::Gone) };
     if !fresh && let Some(up) = connect::pooled(pool, 0).await {
         return Ok(up);
@@ -273,7 +250,13 @@ async fn acquire<'t>(client: &mut Client, to: &'t Destination, fresh: bool, guar
     }
 }
 
-async fn conclude(client: &mut Client, head: &RequestHead, body: &mut Body, outcome: Outcome<'_>, to: Sender) -> (u16, Flags, Next) {
+async fn conclude(
+    client: &mut Client,
+    head: &RequestHead,
+    body: &mut Body,
+    outcome: Outcome<'_>,
+    to: Sender,
+) -> (u16, Flags, Next) {
     match outcome {
         Outcome::Relayed { status, keep } => (status, Flags::NONE, if keep { Next::Keep } else { Next::Linger }),
         Outcome::BrokenOff { status, stop } => {
@@ -291,28 +274,30 @@ async fn conclude(client: &mut Client, head: &RequestHead, body: &mut Body, outc
     }
 }
 
-#[allow(clippy::too_many_arguments)] // a record in its parts
-fn note(w: &Worker, to: &Destination, method: &[u8], path: &[u8], code: u16, flags: Flags, origin: &str, began_ns: u64, trace: &[u8]) {
-    let t = to.local.tables();
-    let destination = to.inbound().service;
-    let source = to.peer.service().unwrap_or("");
-    record(
-        w,
-        &to.local,
-        &Ended {
-            reporter: Reporter::Destination,
-            handle: to.handle,
-            source,
-            destination: &t.service(destination).name,
-            endpoint: &to.name,
-            method,
-            path,
-            code,
-            flags,
-            origin,
-            began_ns,
-            attempts: 1,
-            trace,
-        },
-    );
+/// How a request ended.
+#[derive(Default)]
+struct Said<'a> {
+    code: u16,
+    flags: Flags,
+    origin: &'a str,
+    trace: &'a [u8],
+}
+
+fn note(w: &Worker, to: &Destination, (method, path): (&[u8], &[u8]), said: &Said<'_>, began_ns: u64) {
+    let ended = Ended {
+        reporter: Reporter::Destination,
+        handle: to.handle,
+        source: to.right.peer.service().unwrap_or(""),
+        destination: to.service(),
+        endpoint: &to.right.name,
+        method,
+        path,
+        code: said.code,
+        flags: said.flags,
+        origin: said.origin,
+        began_ns,
+        attempts: 1,
+        trace: said.trace,
+    };
+    record(w, &to.local, &ended);
 }

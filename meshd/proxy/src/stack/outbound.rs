@@ -4,6 +4,7 @@ use super::attempt::{Attempts, Outcome, Request};
 use super::record::{Ended, record};
 use super::upstream::Origin;
 use super::{Next, finish};
+use crate::authorize::{self, Caller};
 use crate::config::frames::Reporter;
 use crate::downstream::{Client, HeadBytes, NoHead};
 use crate::error::{Answer, Flag};
@@ -13,13 +14,16 @@ use crate::headers::trace::TraceParent;
 use crate::http1::head::RequestHead;
 use crate::http1::path::{Normal, normalize};
 use crate::http1::{Refused, Sender};
+use crate::identity::Accepted;
 use crate::metrics::Flags;
 use crate::retry::KEPT_BODY;
 use crate::route::matching::{HeaderLines, RequestView};
 use crate::route::{Decision, Routed, rewrite, route};
 use crate::spiffe::Usage;
 use crate::stream::Session;
+use crate::tables::{ServiceId, Tables};
 use crate::worker::Worker;
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -27,15 +31,17 @@ use std::task::Poll;
 /// Serves requests until the connection ends.
 pub async fn serve(w: &Rc<Worker>, mut client: Client, mut from: Origin) {
     let how = loop {
-        let leave = |_: Option<&Session>| from.should_leave(w);
-        let (head, bytes) = match client.next_head(Sender::App, leave).await {
-            Ok(h) => h,
+        let got = client.next_head(Sender::App, || from.is_stale(w)).await;
+        // an update may have taken the listener away, or made the service speak another protocol
+        let Some(renewed) = from.renewed(w) else { break Next::Drop };
+        from = renewed;
+        let next = match got {
+            Ok((head, bytes)) => one(w, &mut client, &from, &head, bytes).await,
+            Err(NoHead::Changed) => Next::Keep,
             Err(NoHead::Over) => break Next::Drop,
             Err(NoHead::Refused(r)) => break refuse(w, &mut client, &from, r).await,
         };
-        let Some(renewed) = from.renewed(w) else { break Next::Drop };
-        from = renewed;
-        match one(w, &mut client, &from, &head, bytes).await {
+        match next {
             Next::Keep if !w.draining() => {}
             other => break other,
         }
@@ -71,13 +77,21 @@ async fn refuse(w: &Worker, client: &mut Client, from: &Origin, r: Refused) -> N
 
 /// What a request's stages leave for its record.
 struct Notes<'a> {
+    began_ns: u64,
+    code: u16,
     flags: Flags,
     origin: &'a str,
-    destination: crate::tables::ServiceId,
+    destination: ServiceId,
     endpoint: &'a str,
     attempts: u32,
     /// Served by an instance of this host: both sides are ours to report.
     here: bool,
+}
+
+impl Notes<'_> {
+    fn new(destination: ServiceId, began_ns: u64) -> Self {
+        Notes { began_ns, code: 0, flags: Flags::NONE, origin: "", destination, endpoint: "", attempts: 0, here: false }
+    }
 }
 
 /// One request, from its head to its end.
@@ -97,7 +111,7 @@ async fn one(w: &Rc<Worker>, client: &mut Client, from: &Origin, head: &RequestH
         headers: HeaderLines::Head(head.headers.of(&bytes)),
     };
     let trace = trace(w, from, head, &bytes);
-    let mut notes = Notes { flags: Flags::NONE, origin: "", destination: from.service, endpoint: "", attempts: 0, here: false };
+    let mut notes = Notes::new(from.service, began_ns);
     let mut body = Body::new(head.framing, KEPT_BODY);
     let tables = from.local.tables();
     // where to: the first rule that fits, then one leg of its split
@@ -118,29 +132,34 @@ async fn one(w: &Rc<Worker>, client: &mut Client, from: &Origin, head: &RequestH
             }
         }
     };
-    let (code, next) = conclude(client, head, &mut body, outcome, &mut notes).await;
+    let next = conclude(client, head, &mut body, outcome, &mut notes).await;
+    report(w, from, &view, &notes, &trace);
+    next
+}
+
+fn report(w: &Worker, from: &Origin, view: &RequestView<'_>, notes: &Notes<'_>, trace: &TraceParent) {
+    let handle = |side| from.local.handle(&w.metrics, side, from.caller, notes.destination);
     let mut ended = Ended {
         reporter: Reporter::Source,
-        handle: from.local.handle(&w.metrics, Reporter::Source, from.caller, notes.destination),
+        handle: handle(Reporter::Source),
         source: from.caller_name(),
-        destination: &tables.service(notes.destination).name,
+        destination: &from.local.tables().service(notes.destination).name,
         endpoint: notes.endpoint,
         method: view.method,
         path: view.path,
-        code,
+        code: notes.code,
         flags: notes.flags,
         origin: notes.origin,
-        began_ns,
+        began_ns: notes.began_ns,
         attempts: notes.attempts,
         trace: trace.trace_id(),
     };
     record(w, &from.local, &ended);
     if notes.here {
         ended.reporter = Reporter::Destination;
-        ended.handle = from.local.handle(&w.metrics, Reporter::Destination, from.caller, notes.destination);
+        ended.handle = handle(Reporter::Destination);
         record(w, &from.local, &ended);
     }
-    next
 }
 
 /// The trace that the request belongs to; a new span for this hop.
@@ -157,12 +176,21 @@ fn trace(w: &Worker, from: &Origin, head: &RequestHead, bytes: &[u8]) -> TracePa
 }
 
 /// Injects the faults of the leg's service. Some: the request ends here.
-async fn spoil<'t>(w: &Rc<Worker>, client: &mut Client, from: &'t Origin, d: &Decision<'t>, view: &RequestView<'_>, notes: &mut Notes<'t>) -> Option<Outcome<'t>> {
+async fn spoil<'t>(
+    w: &Rc<Worker>,
+    client: &mut Client,
+    from: &'t Origin,
+    d: &Decision<'t>,
+    view: &RequestView<'_>,
+    notes: &mut Notes<'t>,
+) -> Option<Outcome<'t>> {
     let service = from.local.tables().service(d.leg.service);
     if service.routes.faults.is_empty() {
         return None;
     }
-    let injected = fault::decide(&service.routes.faults, Some(from.caller), view, w.clock.unix_ms(), || w.random.next());
+    let injected =
+        fault::decide(&service.routes.faults, Some(from.caller), view, w.clock.unix_ms(), || w.random.next());
+    injected.origins().for_each(|origin| w.metrics.rule(origin, 1));
     if let Some((ms, origin)) = injected.delay_ms {
         notes.flags = notes.flags.with(Flag::FaultDelay);
         notes.origin = origin;
@@ -188,6 +216,10 @@ async fn spoil<'t>(w: &Rc<Worker>, client: &mut Client, from: &'t Origin, d: &De
 }
 
 /// Tries until there is a response that is sent on, or none to be had.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is borrowed apart: a struct of them would tie their lives together"
+)]
 #[inline]
 async fn carry<'t>(
     w: &Rc<Worker>,
@@ -206,10 +238,17 @@ async fn carry<'t>(
             Err(r) => return Outcome::Answer(Answer::refused(r)),
         }
     }
-    // the peer that answers must stay one that is trusted
-    let still = |s: Option<&Session>| super::still_trusted(w, s, Usage::Server);
-    let mut guard = Guard::new(&w.clock, &still, d.rule.timeout_ms);
-    let mut a = Attempts::new(w, from, d, request);
+    // the peer that answers must stay one that is trusted, an instance of this host one that may be called
+    let here = Cell::new(None);
+    let still = |s: Option<&Session>| {
+        let now = w.local();
+        let keys = &now.snap.keys;
+        let trusted =
+            keys.same_trust(&from.local.snap.keys) || s.is_none_or(|s| Accepted::still_trusted(s, keys, Usage::Server));
+        trusted && here.get().is_none_or(|name| permitted_here(now.tables(), name, from, request.view))
+    };
+    let mut guard = Guard::new(&w.clock, from.generation(), &still, d.rule.timeout_ms);
+    let mut a = Attempts::new(w, from, d, request, &here);
     let outcome = a.run(client, body, &mut guard).await;
     notes.endpoint = a.endpoint_name();
     notes.attempts = a.tries();
@@ -218,26 +257,44 @@ async fn carry<'t>(
     outcome
 }
 
-/// Says what is to be said to the client. Returns the status for the record, and what becomes of the connection.
-async fn conclude(client: &mut Client, head: &RequestHead, body: &mut Body, outcome: Outcome<'_>, notes: &mut Notes<'_>) -> (u16, Next) {
+/// Whether the caller may do this with an instance of this host, by the tables of now.
+fn permitted_here(now: &Tables, instance: &str, from: &Origin, view: &RequestView<'_>) -> bool {
+    let Some(inbound) = now.inbound_id(instance).map(|i| now.inbound(i)) else { return false };
+    authorize::request(&inbound.permissions, Caller::local(from.caller_name()), view).allowed
+}
+
+/// Says what is to be said to the client, and what becomes of the connection.
+async fn conclude(
+    client: &mut Client,
+    head: &RequestHead,
+    body: &mut Body,
+    outcome: Outcome<'_>,
+    notes: &mut Notes<'_>,
+) -> Next {
     match outcome {
-        Outcome::Relayed { status, keep } => (status, if keep { Next::Keep } else { Next::Linger }),
+        Outcome::Relayed { status, keep } => {
+            notes.code = status;
+            if keep { Next::Keep } else { Next::Linger }
+        }
         Outcome::BrokenOff { status, stop } => {
+            notes.code = status;
             notes.flags = notes.flags.with(match stop {
                 None | Some(Stop::Cut) => Flag::UpstreamClosed,
                 Some(Stop::Gone) => Flag::ClientClosed,
                 Some(Stop::Deadline) => Flag::Timeout,
             });
-            (status, Next::Drop)
+            // to HTTP/1.0 the end of the connection may be the end of the body: only a reset says that it is not
+            if head.http10 { Next::Reset } else { Next::Drop }
         }
         Outcome::Gone => {
             notes.flags = notes.flags.with(Flag::ClientClosed);
-            (0, Next::Drop)
+            Next::Drop
         }
-        Outcome::Reset => (0, Next::Reset),
+        Outcome::Reset => Next::Reset,
         Outcome::Answer(a) => {
+            notes.code = a.status;
             notes.flags = notes.flags.with(a.flag);
-            (a.status, super::answer(client, head, body, &a, Sender::App).await)
+            super::answer(client, head, body, &a, Sender::App).await
         }
     }
 }

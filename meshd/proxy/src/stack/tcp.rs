@@ -1,8 +1,10 @@
 //! TCP services: one connection of the app is one connection to an endpoint.
 
 use super::inbound::Destination;
+use super::right::Trusted;
 use super::upstream::Origin;
 use crate::authorize::{self, Caller, Connect};
+use crate::balance::Endpoint;
 use crate::clock::Deadline;
 use crate::config::Protocol;
 use crate::config::frames::Reporter;
@@ -17,6 +19,7 @@ use crate::spiffe::Usage;
 use crate::stream::{Buf, Session, Stream};
 use crate::tables::EndpointId;
 use crate::worker::Worker;
+use std::rc::Rc;
 
 /// Counts an open connection of a pair of services.
 struct Counted<'a>(&'a Worker, Handle);
@@ -35,36 +38,61 @@ impl Drop for Counted<'_> {
 }
 
 /// A connection of an app of this host.
-pub async fn outbound(w: &Worker, mut stream: Stream, deadline: Deadline, from: &Origin) {
+pub async fn outbound(w: &Worker, mut stream: Stream, deadline: Deadline, from: Origin) {
+    let Some((mut up, right)) = route_and_reach(w, &deadline, &from).await else { return };
+    let decided = from.generation();
+    // the tables of today are not held for as long as a connection may live
+    drop(from);
+    let still = |s: Option<&Session>| right.still(w, s);
+    let mut guard = Guard::new(&w.clock, decided, &still, 0);
+    stream.keep_alive();
+    up.stream.keep_alive();
+    let mut buf = Buf::new();
+    let ends = (End { stream: &mut stream, buf: &mut buf }, End { stream: &mut up.stream, buf: &mut up.buf });
+    let _ = relay(ends.0, ends.1, &mut guard, &deadline).await;
+}
+
+/// An outbound connection's right to go on, and its places; given back on drop.
+struct Going<'a> {
+    _counted: Counted<'a>,
+    _place: Option<Entered>,
+    endpoint: Rc<Endpoint>,
+    trusted: Trusted,
+    /// The instance of this host that is called, and who calls.
+    here: Option<(Box<str>, Box<str>)>,
+}
+
+impl Going<'_> {
+    fn still(&self, w: &Worker, session: Option<&Session>) -> bool {
+        let permitted = self.here.as_ref().is_none_or(|(name, caller)| may_connect_here(w, name, caller));
+        permitted && self.trusted.still(w, session, Usage::Server)
+    }
+}
+
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        self.endpoint.ewma.end(None, 0);
+    }
+}
+
+async fn route_and_reach<'w>(w: &'w Worker, deadline: &Deadline, from: &Origin) -> Option<(Upstream, Going<'w>)> {
     let local = &from.local;
     // where to: the rule and leg of this caller
-    let Routed::To(d) = route_tcp(local.tables(), from.service, Some(from.caller), || w.random.next()) else { return };
+    let Routed::To(d) = route_tcp(local.tables(), from.service, Some(from.caller), || w.random.next()) else {
+        return None;
+    };
     if d.leg.broken.is_some() {
-        return;
+        return None;
     }
     local.hit(from.service, d.rule_index);
-    let handle = local.handle(&w.metrics, Reporter::Source, from.caller, d.leg.service);
-    let _counted = Counted::new(w, handle);
-    if let Some(s) = local.snap.services.get(d.leg.service.index()) {
-        s.budget.request();
-    }
-    let Some((mut up, id, _place)) = reach(w, from, &d, &deadline).await else { return };
-    let state = local.balance.endpoint(id);
-    if let Some(s) = state {
-        s.ewma.begin();
-    }
-    let here = local.here(id).map(|i| local.tables().inbound(i).name.clone());
-    let caller = from.caller_name();
-    let still = |s: Option<&Session>| {
-        let permitted = here.as_ref().is_none_or(|name| may_connect_here(w, name, caller));
-        permitted && super::still_trusted(w, s, Usage::Server)
-    };
-    let mut guard = Guard::new(&w.clock, &still, 0);
-    let mut buf = Buf::new();
-    let _ = relay(End { stream: &mut stream, buf: &mut buf }, End { stream: &mut up.stream, buf: &mut up.buf }, &mut guard, &deadline, 0).await;
-    if let Some(s) = state {
-        s.ewma.end(None, 0);
-    }
+    let counted = Counted::new(w, local.handle(&w.metrics, Reporter::Source, from.caller, d.leg.service));
+    local.snap.services.get(d.leg.service.index())?.budget.request();
+    let trusted = Trusted::now(w);
+    let (up, id, place) = reach(w, from, &d, deadline).await?;
+    let endpoint = local.balance.endpoint(id)?.clone();
+    endpoint.ewma.begin();
+    let here = local.here(id).map(|i| (local.tables().inbound(i).name.clone(), from.caller_name().into()));
+    Some((up, Going { _counted: counted, _place: place, endpoint, trusted, here }))
 }
 
 /// Whether an instance of this host may be called by a service of this host, by the tables of now.
@@ -80,17 +108,25 @@ fn may_connect_here(w: &Worker, name: &str, caller: &str) -> bool {
 }
 
 /// Connects to an endpoint, trying others under the budget: nothing was sent yet, so that is always safe.
-async fn reach<'t>(w: &Worker, from: &'t Origin, d: &Decision<'t>, deadline: &Deadline) -> Option<(Upstream, EndpointId, Option<Entered>)> {
+async fn reach<'t>(
+    w: &Worker,
+    from: &'t Origin,
+    d: &Decision<'t>,
+    deadline: &Deadline,
+) -> Option<(Upstream, EndpointId, Option<Entered>)> {
     let local = &from.local;
     let t = local.tables();
     let upstream = t.service(d.leg.service).upstream_for(Some(from.caller));
     let handle = local.handle(&w.metrics, Reporter::Source, from.caller, d.leg.service);
     let still = |_: Option<&Session>| true;
-    let mut guard = Guard::new(&w.clock, &still, 0);
+    let mut guard = Guard::new(&w.clock, from.generation(), &still, 0);
     let (mut last, retry) = (None, &d.rule.retry);
     for attempt in 0..=retry.attempts {
         let shared = local.snap.services.get(d.leg.service.index())?;
-        if attempt > 0 && !(retry.on.connect_failure && shared.budget.take(retry.budget_percent, retry.budget_min_per_second, w.clock.coarse_ms() / 1000)) {
+        if attempt > 0
+            && !(retry.on.connect_failure
+                && shared.budget.take(retry.budget_percent, retry.budget_min_per_second, w.clock.coarse_ms() / 1000))
+        {
             return None;
         }
         let id = local.balance.pick(d.leg, last, w.random.next(), w.clock.now_ns())?;
@@ -125,7 +161,9 @@ fn enter(w: &Worker, from: &Origin, id: EndpointId) -> Option<Option<Entered>> {
     let Some(here) = local.here(id) else { return Some(None) };
     let inbound = local.tables().inbound(here);
     match authorize::at_connect(&inbound.permissions, Caller::local(from.caller_name()), Protocol::Tcp) {
-        Connect::Decided(v) if v.allowed => local.snap.inbounds.get(here.index())?.enter(inbound.max_connections).map(Some),
+        Connect::Decided(v) if v.allowed => {
+            local.snap.inbounds.get(here.index())?.enter(inbound.max_connections).map(Some)
+        }
         Connect::Decided(v) => {
             super::denied(w, from.service_name(), v.origin, from.caller_name());
             None
@@ -155,23 +193,28 @@ fn target<'t>(from: &'t Origin, id: EndpointId, allow_plaintext: bool) -> Option
 }
 
 /// A verified connection for a TCP instance of this host.
-pub async fn inbound(w: &Worker, mut stream: Stream, deadline: Deadline, to: &Destination) {
-    let t = to.local.tables();
-    match to.may_connect(&to.inbound().permissions, t.trust_domain(), Protocol::Tcp) {
+pub async fn inbound(w: &Worker, mut stream: Stream, deadline: Deadline, to: Destination) {
+    let caller = Caller::of(&to.right.peer, to.local.tables().trust_domain());
+    match authorize::at_connect(&to.inbound().permissions, caller, Protocol::Tcp) {
         Connect::Decided(v) if v.allowed => {}
-        Connect::Decided(v) => return super::denied(w, to.service_name(), v.origin, to.peer.as_str()),
+        Connect::Decided(v) => return super::denied(w, to.service(), v.origin, to.right.peer.as_str()),
         Connect::PerRequest => return,
     }
-    if !to.has_place() {
+    if to.place.is_none() {
         return;
     }
-    let _counted = Counted::new(w, to.handle());
+    let _counted = Counted::new(w, to.handle);
     deadline.arm(to.inbound().connect_timeout_ms);
     let target = Target::Plain(to.inbound().app);
     let opened = connect::unless(connect::open(&target, None), |_| deadline.fired().then_some(())).await;
     let Ok(Ok(mut up)) = opened else { return };
-    let still = |s: Option<&Session>| to.still(w, s, |_, _| true);
-    let mut guard = Guard::new(&w.clock, &still, 0);
+    // the tables of today are not held for as long as a connection may live
+    let Destination { right, local, generation, place: _place, .. } = to;
+    drop(local);
+    let still = |s: Option<&Session>| right.still(w, s, |_, _| true);
+    let mut guard = Guard::new(&w.clock, generation, &still, 0);
+    stream.keep_alive();
     let mut buf = Buf::new();
-    let _ = relay(End { stream: &mut stream, buf: &mut buf }, End { stream: &mut up.stream, buf: &mut up.buf }, &mut guard, &deadline, 0).await;
+    let ends = (End { stream: &mut stream, buf: &mut buf }, End { stream: &mut up.stream, buf: &mut up.buf });
+    let _ = relay(ends.0, ends.1, &mut guard, &deadline).await;
 }

@@ -3,14 +3,13 @@
 use crate::config::Protocol;
 use crate::tables::{ServiceId, Tables};
 use crate::worker::{Local, Worker};
-use std::cell::Cell;
 use std::rc::Rc;
 
 /// One listener, as of one snapshot; renewed when the tables change.
 pub struct Origin {
     name: Rc<str>,
     pub local: Rc<Local>,
-    generation: Cell<u64>,
+    generation: u64,
     listener: usize,
     pub caller: ServiceId,
     pub service: ServiceId,
@@ -25,30 +24,28 @@ impl Origin {
         let listener = find(local.tables(), name)?;
         let l = local.tables().listeners.get(listener)?;
         let (caller, service, number) = (l.caller, l.service, w.caller(&l.instance));
-        Some(Origin { name: name.clone(), generation: Cell::new(w.clock.generation()), listener, caller, service, number, local })
+        Some(Origin { name: name.clone(), generation: w.clock.generation(), listener, caller, service, number, local })
     }
 
     /// The same under the tables of now; None: this connection is to end before another request.
     #[inline]
     pub fn renewed(self, w: &Worker) -> Option<Origin> {
-        if self.generation.get() == w.clock.generation() {
+        if !self.is_stale(w) {
             return Some(self);
         }
         let protocol = self.protocol();
         Origin::of(w, &self.name).filter(|o| o.protocol() == protocol)
     }
 
-    /// While idle: whether to leave. Looks only when something changed.
+    /// Of the tables that decide.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The tables changed since.
     #[inline]
-    pub fn should_leave(&self, w: &Worker) -> bool {
-        let now = w.clock.generation();
-        if self.generation.get() == now {
-            return false;
-        }
-        if w.draining() {
-            return true;
-        }
-        find(w.local().tables(), &self.name).is_none()
+    pub fn is_stale(&self, w: &Worker) -> bool {
+        self.generation != w.clock.generation()
     }
 
     /// A service of which nothing is known is spoken to in HTTP: the answer can say so.

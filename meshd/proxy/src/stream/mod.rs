@@ -18,6 +18,9 @@ use tokio::net::TcpStream;
 /// Bytes of plaintext that fit one TLS record.
 pub const MAX_PLAIN: usize = 16384;
 
+/// Silence after which the kernel asks whether the other end is still there.
+const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// What waits for the kernel.
 #[derive(Default)]
 pub(crate) struct Out {
@@ -115,7 +118,9 @@ impl Stream {
     pub fn stale(&mut self, cx: &mut Context<'_>) -> bool {
         match self.io.poll_read_ready(cx) {
             Poll::Pending => false,
-            Poll::Ready(_) => !matches!(self.io.try_read(&mut [0u8; 1]), Err(e) if e.kind() == io::ErrorKind::WouldBlock),
+            Poll::Ready(_) => {
+                !matches!(self.io.try_read(&mut [0u8; 1]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+            }
         }
     }
 
@@ -131,6 +136,12 @@ impl Stream {
         if self.tls.is_none() {
             let _ = socket2::SockRef::from(&self.io).shutdown(std::net::Shutdown::Write);
         }
+    }
+
+    /// Has the kernel find out that the other end is gone, on connections that may be silent for long.
+    pub fn keep_alive(&self) {
+        let after = socket2::TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 4);
+        let _ = socket2::SockRef::from(&self.io).set_tcp_keepalive(&after);
     }
 
     /// Makes the close a reset: the peer must not take what it got for complete.

@@ -129,7 +129,13 @@ impl Session {
     }
 
     #[inline]
-    pub(super) fn poll_fill(&mut self, io: &mut TcpStream, out: &mut Out, cx: &mut Context<'_>, b: &mut Buf) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_fill(
+        &mut self,
+        io: &mut TcpStream,
+        out: &mut Out,
+        cx: &mut Context<'_>,
+        b: &mut Buf,
+    ) -> Poll<io::Result<usize>> {
         if !self.early.is_empty() {
             let n = self.early.len();
             b.extend(self.early.data());

@@ -14,7 +14,7 @@ TWO = b"Kind: service-defaults\nName: a\nProtocol: http\n---\nKind: service-defa
 class Racing(MemoryStore):
     """Somebody else writes between our read and our write."""
 
-    async def transact(self, ops: list[Op]) -> int:  # type: ignore[override]
+    async def transact(self, ops: list[Op]) -> int:  # type: ignore[override] - a list is what the code under test passes
         if any(op.expect is not None and op.key.startswith(keys.POLICY) for op in ops):
             await super().transact([Op(key=ops[-1].key, value=b"theirs")])
         return await super().transact(ops)

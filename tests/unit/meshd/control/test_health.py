@@ -74,7 +74,7 @@ async def app() -> AsyncIterator[tuple[App, Callable[..., Check]]]:
 
     def check(**fields: object) -> Check:
         given: dict[str, object] = {"interval": 0.01, "timeout": 2.0} | fields
-        return Check(check_id="c", http=str(server.make_url("/healthz")), **given)  # type: ignore[arg-type]
+        return Check(check_id="c", http=str(server.make_url("/healthz")), **given)  # type: ignore[arg-type] - fields come from the table of the test
 
     yield state, check
     await server.close()

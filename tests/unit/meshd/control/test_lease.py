@@ -40,7 +40,7 @@ class Bench:
         async with asyncio.timeout(5):
             while not probe():
                 assert not self.task.done()
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.002)  # sleep: the pace of a wait with a deadline
 
     async def kill(self) -> None:
         self.task.cancel()
@@ -82,7 +82,7 @@ async def test_a_lost_key_is_put_again_at_once(durable: SqliteStore, tmp_path: P
     bench.lease.lost()
     async with asyncio.timeout(5):
         while await durable.get(keys.lease("a")) is None:  # noqa: ASYNC110 - the store is asked, nobody tells
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.002)  # sleep: the pace of a wait with a deadline
     await bench.kill()
 
 

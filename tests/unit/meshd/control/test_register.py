@@ -24,7 +24,7 @@ TTL = Check(check_id="alive", ttl=60.0)
 
 
 def web(**more: object) -> Registration:
-    return Registration(**({"service": "web", "id": "web-1", "port": 80} | more))  # type: ignore[arg-type]
+    return Registration(**({"service": "web", "id": "web-1", "port": 80} | more))  # type: ignore[arg-type] - fields come from the test
 
 
 class Bench:
@@ -124,10 +124,23 @@ async def test_deregistering_withdraws_first(bench: Bench) -> None:
     await bench.registrar.deregister("web-1")
     assert bench.stored()[KEY].state == "withdrawn"
     assert [one.state for one in bench.registrar.local] == ["withdrawn"]  # still served, until it is deleted
+    bench.registrar.seen(bench.stored())
+    assert [one.state for one in bench.registrar.local] == ["withdrawn"]
     bench.registrar.seen({})
     assert bench.registrar.local == ()
     with pytest.raises(NotFound):
         await bench.registrar.deregister("web-1")
+
+
+async def test_a_watch_that_lags_does_not_end_what_is_leaving(bench: Bench, clock: Clock) -> None:
+    await bench.registrar.register(web(), replace_checks=False)
+    old = bench.stored()
+    await bench.registrar.deregister("web-1")
+    for picture in ({}, old):
+        bench.registrar.seen(picture)
+        assert [one.state for one in bench.registrar.local] == ["withdrawn"]
+    clock.now += 61
+    assert bench.registrar.local == ()
 
 
 async def test_a_withdrawal_that_the_registry_missed_is_made_good(bench: Bench, tmp_path: Path, log: Lines) -> None:

@@ -29,7 +29,7 @@ def run(check: Check, results: str, status: Health = "critical") -> str:
     ],
 )
 def test_rows(fields: dict[str, int], results: str, statuses: str) -> None:
-    assert run(Check(check_id="c", tcp="127.0.0.1:1", **fields), results) == statuses  # type: ignore[arg-type]
+    assert run(Check(check_id="c", tcp="127.0.0.1:1", **fields), results) == statuses  # type: ignore[arg-type] - fields come from the table
 
 
 def test_first_result_settles_even_without_a_change() -> None:

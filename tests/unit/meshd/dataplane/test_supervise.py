@@ -38,7 +38,7 @@ class Bench:
         async with asyncio.timeout(20):
             while (running := self.supervisor.running) is None or running.link.pid == other_than:
                 assert not self.task.done(), self.task.exception()
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.005)  # sleep: the pace of a wait with a deadline
         return running
 
     async def abandon(self) -> None:
@@ -137,7 +137,7 @@ async def test_a_program_that_ends_at_once_is_reported(run_dir: Path, log: Lines
     bench = Bench(run_dir, log, "/bin/false")
     async with asyncio.timeout(10):
         while "proxy did not start" not in log.events():  # noqa: ASYNC110 - a log has no event to wait for
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # sleep: the pace of a wait with a deadline
     await bench.abandon()
     assert next(fields for event, fields in log.lines if event == "proxy did not start")["exit"] == 1
 

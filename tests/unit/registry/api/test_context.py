@@ -31,13 +31,14 @@ def test_a_key_is_what_the_path_says() -> None:
     assert key_of(make_mocked_request("GET", "/", match_info={"key": "a/b/"})) == "a/b/"
 
 
-async def test_a_token_in_dev_mode_is_not_looked_at(api: TestClient) -> None:
+async def test_an_invalid_token_is_no_hindrance_in_dev_mode(api: TestClient) -> None:
     async with api.put("/v1/kv/a", data=b"1", headers={"X-Consul-Token": "whatever"}) as answer:
         assert answer.status == 200
 
 
+@pytest.mark.parametrize("dev_mode", [False, True])
 async def test_a_write_goes_to_a_remote_registry_under_the_callers_own_token(
-    serve: Serve, deps: Deps, store: SqliteStore
+    dev_mode: bool, serve: Serve, deps: Deps, store: SqliteStore
 ) -> None:
     """A joined host: its own connection may not write policy, the operator behind it may."""
     asked: list[str] = []
@@ -48,7 +49,7 @@ async def test_a_write_goes_to_a_remote_registry_under_the_callers_own_token(
 
     registry = await serve(access=Access(), verify_token=verify)
     remote = ConsulStore([str(registry.make_url("/")).rstrip("/")])
-    access = Access(admin_uids=frozenset())
+    access = Access(admin_uids=frozenset(), open=dev_mode)
     host = await serve(store=remote, store_as=remote.acting_as, access=access, verify_token=verify)
     path = "/v1/kv/mesh/v1/config/mesh"
     try:
