@@ -92,7 +92,14 @@ def configured(host: Host, own: frozenset[str]) -> tuple[Registration, ...]:
 class Agent:
     """Build it when identity and store are there; `start`, then `wait`, then `stop`."""
 
-    def __init__(self, host: Host, store: SessionStore, addresses: tuple[str, ...], around: Surroundings) -> None:
+    def __init__(
+        self,
+        host: Host,
+        store: SessionStore,
+        addresses: tuple[str, ...],
+        around: Surroundings,
+        catalog: KvCatalog | None = None,
+    ) -> None:
         self.host = host
         self.store = store
         self.around = around
@@ -105,7 +112,7 @@ class Agent:
         self.tasks = Tasks("meshd", self.log, chance=around.chance)
         layout = Layout(host.data)
         self.identities = Identities(layout, host.node, addresses, self.log, around.now, around.chance)
-        self.catalog = KvCatalog(store, node=host.node, clock=around.clock)
+        self.catalog = catalog or KvCatalog(store, node=host.node, clock=around.clock)
         self.runner = Runner(self.tasks, self._report, around.chance)
         self.registrar = Registrar(
             self._facts(), self.catalog, File(host.data / "registrations.json"), self.runner, self.log, around.clock
@@ -208,7 +215,7 @@ class Agent:
 
     def _compiled(self, version_number: int) -> None:
         self.status.compiled(version_number)
-        if "registry" in self.host.roles:
+        if self.host.roles:
             self.recorder.accepted(self.documents.accepted())
 
     def _applied(self, version_number: int) -> None:
@@ -250,7 +257,7 @@ class Agent:
             ("proxy", self.supervisor.run),
         ):
             self.tasks.start(name, run)
-        if "registry" in self.host.roles:
+        if self.host.roles:
             self.tasks.start("history", self.recorder.run)
         if self.authority is not None:
             authority = self.authority

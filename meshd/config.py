@@ -34,7 +34,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", forbid_
 
 
 class Registry(Config, frozen=True, kw_only=True, rename="pascal", forbid_unknown_fields=True):
-    """Where the mesh's state is kept. `mesh`: another meshd's embedded registry, reached on its port 15444."""
+    """Where the mesh's state is kept. `mesh`: another meshd's embedded registry, reached on its port 15444.
+
+    `mode` (consul): `agent`, the default, registers with the host's own Consul agent; `agentless` in the catalogue.
+    """
 
     kind: Literal["sqlite", "mesh", "consul", "etcd"] = "sqlite"
     address: str = ""
@@ -43,6 +46,7 @@ class Registry(Config, frozen=True, kw_only=True, rename="pascal", forbid_unknow
     ca_file: str = msgspec.field(default="", name="CAFile")
     cert_file: str = ""
     key_file: str = ""
+    mode: Literal["", "agent", "agentless"] = ""
 
     @property
     def all_addresses(self) -> tuple[str, ...]:
@@ -129,6 +133,12 @@ class Host(Config, frozen=True, kw_only=True, rename="pascal", forbid_unknown_fi
     @property
     def advertise_port(self) -> int:
         return self.advertise.port or self.ports.inbound
+
+    @property
+    def authorities(self) -> tuple[str, ...]:
+        """Where this host asks for certificates, `address:port`: itself with a role, else where it joined."""
+        own = self.loopback if self.bind.peer in ("0.0.0.0", "::") else self.bind.peer
+        return (f"{own}:{self.ports.peer}",) if self.roles else (self.join.address,)
 
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -281,10 +291,14 @@ def _check_roles(host: Host) -> list[tuple[str, str, str]]:
         found.append(("Registry.Kind", "sqlite is the embedded registry and needs the role registry", hint))
     if kind != "sqlite" and "registry" in host.roles:
         found.append(("Roles", f"the role registry serves sqlite, not {kind}", "remove the role or the kind"))
-    if "ca" in host.roles and "registry" not in host.roles:
+    if "ca" in host.roles and "registry" not in host.roles and kind in ("sqlite", "mesh"):
         found.append(("Roles", "the role ca without the role registry is not supported yet", ""))
     if kind == "mesh" and not host.registry.all_addresses:
         found.append(("Registry.Address", "missing", "address:15444 of the host with the role registry"))
+    if kind == "consul":
+        found += _check_consul(host)
+    elif host.registry.mode:
+        found.append(("Registry.Mode", f"means nothing with Kind: {kind}", "remove it, or set Kind: consul"))
     foreign = ("TokenFile", "CAFile", "CertFile", "KeyFile") if kind in ("sqlite", "mesh") else ()
     given = show(host)["Registry"]
     for key in (*foreign, *(("Address", "Addresses") if kind == "sqlite" else ())):
@@ -296,6 +310,23 @@ def _check_roles(host: Host) -> list[tuple[str, str, str]]:
         found.append(("Join", "needs Address, TokenFile and RootHash", "`meshctl token create` prints all three"))
     if host.join.root_hash and not _hash(host.join.root_hash):
         found.append(("Join.RootHash", "is not 64 hex digits", "`meshctl ca show` prints it"))
+    return found
+
+
+def _check_consul(host: Host) -> list[tuple[str, str, str]]:
+    found: list[tuple[str, str, str]] = []
+    registry = host.registry
+    if not registry.all_addresses:
+        found.append(("Registry.Addresses", "missing", "[https://127.0.0.1:8501], the host's Consul agent or servers"))
+    for address in registry.all_addresses:
+        if not address.startswith(("http://", "https://", "unix:///")):
+            found.append(("Registry.Addresses", f"{address!r} has no scheme", f"https://{address} or http://{address}"))
+    if registry.key_file and not registry.cert_file:
+        found.append(("Registry.KeyFile", "means nothing without CertFile", "set both, or one file with both in it"))
+    if host.lease_ttl < 10:
+        found.append(("LeaseTTL", f"{host.lease_ttl:g} s: Consul's sessions take no less than 10 s", "10s or more"))
+    if "ca" not in host.roles and not host.join.address:
+        found.append(("Join.Address", "missing", "address:15444 of the host with the role ca: it renews certificates"))
     return found
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from meshd import dev
-from meshd.agent import Agent, Surroundings, attend, signalled
+from meshd.agent import Agent, Surroundings, advertised, attend, signalled
 from meshd.config import Host, load
 from meshd.control import join
 from meshd.control.authority import recover
@@ -25,10 +25,11 @@ from meshd.dataplane.supervise import binary
 from meshd.notify import notify
 from meshd.placed import ConfigError, Fault
 from meshd.ports import Lock
-from meshd.serve import Bound, Listeners, bind, publish_authority
+from meshd.serve import Bound, Listeners, bind, keep_published
 from meshd.tasks import Tasks, first
 from meshd.telemetry import log as logs
 from registry.ca import files, names, tls
+from registry.catalog import KvCatalog
 from registry.errors import RegistryError
 from registry.store import SessionStore
 
@@ -36,12 +37,14 @@ BAD_CONFIG = 78
 
 
 class Opened(NamedTuple):
-    """A store, where the authority answers, what must run for the store, and the store under a caller's token."""
+    """A store, where the authority answers, what runs for the store, the store under a caller's token, its own
+    catalogue."""
 
     store: SessionStore
     addresses: tuple[str, ...]
     run: Callable[[], Awaitable[None]] | None = None
     acting_as: Callable[[str], SessionStore] | None = None
+    catalog: KvCatalog | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -89,19 +92,20 @@ async def serve(host: Host) -> int:
 
 async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Event) -> int:
     """The part with an identity: store, agent, listeners, and their end."""
-    opened = open_store(host, around.contact)
+    try:
+        opened = open_store(host, around.contact)
+    except RegistryError as error:
+        raise ConfigError(Fault("Registry", str(error))) from error
     side = Tasks("store", around.log)
     try:
         if opened.run is not None:
             side.start("leases", opened.run)
-        agent = Agent(host, opened.store, opened.addresses, around)
+        agent = Agent(host, opened.store, opened.addresses, around, opened.catalog)
         agent.load()
         listeners = Listeners(agent, bound, opened.acting_as)
         await listeners.start()
         if "ca" in host.roles:
-            problem = await publish_authority(opened.store, files.Layout(host.data))
-            if problem:
-                around.log.error("wrong store", problem=problem)
+            side.start("publish", lambda: keep_published(opened.store, files.Layout(host.data), around.log))
         agent.start()
         around.log.info("listening", api=f"{host.loopback}:{host.ports.api}", admin=host.ports.admin,
                         inbound=f"{host.bind.inbound}:{host.ports.inbound}", advertise=agent.address,
@@ -133,9 +137,8 @@ def open_store(host: Host, contact: Contact) -> Opened:
         from registry.backends.sqlite import SqliteStore
 
         host.data.mkdir(parents=True, exist_ok=True)
-        own = host.loopback if host.bind.peer in ("0.0.0.0", "::") else host.bind.peer
         embedded = SqliteStore.open(host.data / "registry.sqlite")
-        return Opened(embedded, (f"{own}:{host.ports.peer}",), run=embedded.run)
+        return Opened(embedded, host.authorities, run=embedded.run)
     if kind == "mesh":
         from registry.backends.consul import Backoff, ConsulStore
 
@@ -146,5 +149,10 @@ def open_store(host: Host, contact: Contact) -> Opened:
         backoff = Backoff(pause=contact.pause)
         remote = ConsulStore(urls, ssl=tls.client_context(layout), server_hostname=peer, backoff=backoff)
         return Opened(remote, addresses, acting_as=remote.acting_as)
-    # Consul and etcd servers open here, each with its own backend.
+    if kind == "consul":
+        from registry.backends.consul_open import open_consul
+
+        store, catalog = open_consul(host.registry, host.node, advertised(host), contact.pause)
+        return Opened(store, host.authorities, store.run, store.acting_as, catalog)
+    # etcd opens here, with its own backend.
     raise ConfigError(Fault("Registry.Kind", f"{kind} is not supported yet", "sqlite, or mesh for another host's"))

@@ -3,6 +3,7 @@
 Sockets are bound first, all of them, so that a taken port is found before anything is started.
 """
 
+import asyncio
 import grp
 import os
 import socket
@@ -16,20 +17,22 @@ from meshd import ports
 from meshd.admin import api, app
 from meshd.agent import Agent
 from meshd.config import Host
+from meshd.telemetry.log import Log
 from registry import keys
 from registry.api.access import Access, Grant
 from registry.api.app import build_app, runner
 from registry.api.context import Deps
 from registry.ca import bundle, files, init, routes, token
-from registry.errors import Conflict
+from registry.errors import Conflict, RegistryError
 from registry.store import SessionStore, Store
 
 ADMIN_GROUP = "meshd"
+PUBLISH_RETRY = 1.0  # seconds
 SHORTEST_LEASE = 2.0  # seconds: the least that `LeaseTTL` of any host may be
 
 
 class Bound(msgspec.Struct, frozen=True):
-    """Sockets that listen already. `peer` only on the registry's host."""
+    """Sockets that listen already. `peer` only on hosts with a role."""
 
     api: socket.socket
     admin: socket.socket
@@ -46,7 +49,7 @@ def bind(host: Host) -> Bound:
     """Raises ConfigError for the first port that is taken. The lock of RunDir must be held: `api.sock` is replaced."""
     api_port = ports.listen("Ports.Api", host.loopback, host.ports.api)
     admin = ports.listen("Ports.Admin", host.loopback, host.ports.admin)
-    peer = ports.listen("Ports.Peer", host.bind.peer, host.ports.peer) if "registry" in host.roles else None
+    peer = ports.listen("Ports.Peer", host.bind.peer, host.ports.peer) if host.roles else None
     return Bound(api_port, admin, _unix(host), peer)
 
 
@@ -89,7 +92,8 @@ class Listeners:
 
     async def _serve_peers(self, deps: Deps, sock: socket.socket) -> None:
         agent = self._agent
-        peers = build_app(deps, peer=True)
+        # beside a registry of its own kind, 15444 is the authority's alone
+        peers = build_app(deps, peer=True) if "registry" in agent.host.roles else web.Application()
         if agent.authority is not None:
             address = f"{agent.address}:{agent.host.ports.peer}"
             peers.router.add_routes(routes.routes(agent.authority, agent.around.now, lambda: (address,)))
@@ -102,13 +106,19 @@ class Listeners:
         agent, host = self._agent, self._agent.host
         chain = files.read_certificates(files.Layout(host.data).node.certificate)
         operators = token.Operators(agent.identities.trust_domain, chain[1:])
+
+        def verified(text: str) -> str | None:
+            if host.registry.kind == "consul":
+                return "with a Consul token"  # every write goes out under it: Consul decides what it may
+            return operators.verify(text, agent.around.now())
+
         return Deps(
             store=agent.store,
             catalog=agent.catalog,
             agent=agent.registrar,
             access=access(host),
             node=host.node,
-            verify_token=lambda text: operators.verify(text, agent.around.now()),
+            verify_token=verified,
             identify=agent.identities.identify,
             store_as=self._store_as,
             own_addresses=agent.own_addresses,
@@ -151,3 +161,20 @@ async def publish_authority(store: Store, layout: files.Layout) -> str:
     with suppress(Conflict):
         await store.put(keys.CA_ROOTS + bundle.root_hash(root)[:32], bundle.publish(root), expect=0)
     return problem
+
+
+async def keep_published(store: Store, layout: files.Layout, log: Log) -> None:
+    """Publish once, as soon as the store takes it: the authority starts without one."""
+    failing = False
+    while True:
+        try:
+            problem = await publish_authority(store, layout)
+        except RegistryError as error:
+            if not failing:
+                log.warning("authority not published yet", error=str(error))
+            failing = True
+            await asyncio.sleep(PUBLISH_RETRY)
+            continue
+        if problem:
+            log.error("wrong store", problem=problem)
+        return

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from registry import keys, values
-from registry.errors import Conflict, Corrupt, NotFound, Unavailable
+from registry.errors import Conflict, Corrupt, NotFound, RegistryError
 from registry.model import Instance, InstanceKey, Node
 from registry.store import Entry, Store
 
@@ -127,7 +127,7 @@ class KvCatalog:
                     adopted = True
                 await self.sweep()
                 delay = self._until_next()
-            except Unavailable:
+            except RegistryError:
                 delay = RETRY
             self._news.clear()
             try:

@@ -137,7 +137,9 @@ class Roster:
         return instance.health if self._absent_since(key) is None else "suspect"
 
     def _absent_since(self, key: InstanceKey) -> float | None:
-        doubts = [t for t in (self._vanished.get(key), self._silent.get(key.node)) if t is not None]
+        # only a meshed host holds a lease; for others Consul's own checks speak
+        silent = self._silent.get(key.node) if self.instances[key].inbound is not None else None
+        doubts = [t for t in (self._vanished.get(key), silent) if t is not None]
         return min(doubts, default=None)
 
     def _absent_services(self) -> frozenset[str]:

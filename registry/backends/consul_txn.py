@@ -11,7 +11,7 @@ import msgspec
 from consul import base  # type: ignore[import-untyped]  # the package has no types
 
 from registry.backends.consul_http import check
-from registry.errors import Conflict, NotFound, RegistryError, TooLarge, Unavailable
+from registry.errors import Conflict, Denied, NotFound, RegistryError, TooLarge, Unavailable
 from registry.store import Behavior, Entry, Op
 
 MAX_STEPS = 64  # Consul's
@@ -136,7 +136,7 @@ def held(outcome: Outcome, found: Sequence[Step]) -> list[str]:
 
 
 def settle(outcome: Outcome, found: Sequence[Step]) -> int | None:
-    """The index, None where the server did not say it. Raises Conflict or NotFound naming the first key that failed."""
+    """The index, None where the server did not say it. Raises Conflict, NotFound or Denied for the first key."""
     if outcome.errors:
         raise _error(outcome.errors[0], found)
     return outcome.index
@@ -144,6 +144,8 @@ def settle(outcome: Outcome, found: Sequence[Step]) -> int | None:
 
 def _error(error: Error, found: Sequence[Step]) -> RegistryError:
     key = found[error.OpIndex].key if error.OpIndex < len(found) else "?"
+    if "Permission denied" in error.What or "ACL not found" in error.What:
+        return Denied(f"{key}: {error.What}")  # a transaction answers a refusal like a lost condition
     if "session" in error.What and found[error.OpIndex].verb == "lock":
         return NotFound(f"{key}: {error.What}: the lease has expired, grant a new one")
     return Conflict(f"{key}: {error.What}")

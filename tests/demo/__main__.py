@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from tests.demo.leftover import Pidfile, end_proxies, taken
+from tests.demo.registry import REGISTRIES
 from tests.demo.show import Show
 from tests.demo.steps import SET_UP, STEPS, Story
 from tests.mesh.cluster import ADMIN, API, INBOUND, PEER, ROOT, Cluster
@@ -61,8 +62,9 @@ def main() -> int:
     clean(state, pids)
     if args.stop:
         return 0
-    if os.environ.get("REGISTRY", "embedded") != "embedded":
-        print("demo: only REGISTRY=embedded is supported yet", file=sys.stderr)
+    kind = os.environ.get("REGISTRY", "embedded")
+    if kind not in REGISTRIES:
+        print(f"demo: REGISTRY is {kind!r}, not one of {', '.join(REGISTRIES)}", file=sys.stderr)
         return EXIT_UNUSABLE
     busy = taken([f"{args.net}.{n}" for n in (1, 2, 3)], [API, ADMIN, PEER, INBOUND])
     if busy:
@@ -70,15 +72,17 @@ def main() -> int:
         return EXIT_UNUSABLE
     signal.signal(signal.SIGTERM, stop_on_signal)
     mesh = Cluster(state, net=args.net, on_start=lambda process: pids.add(process.pid, process.name))
+    registry = REGISTRIES[kind](mesh, pids.add)
     wanted = [name for name in STEPS if not args.only or name in (*SET_UP, args.only)]
     try:
-        code = play(Story(mesh, Show(as_json=args.json), args.broken), wanted)
+        code = play(Story(mesh, Show(as_json=args.json), registry, args.broken), wanted)
         if os.environ.get("KEEP") == "1":
             mesh.release()
             print("the mesh is left up; end it with: .venv/bin/python -m tests.demo --stop", file=sys.stderr)
     finally:
         mesh.close()
         if os.environ.get("KEEP") != "1":
+            registry.stop()
             end_proxies(state)
             pids.path.unlink(missing_ok=True)
     return code

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 
 from registry.ca import names
+from tests.demo.registry import DemoRegistry
 from tests.demo.show import Show
 from tests.demo.traffic import Load, certificate_on_the_wire, until_status, versions
 from tests.mesh.cluster import API, INBOUND, PEER, AppProcess, Cluster, Failed, Host, http, wait_for
@@ -43,6 +44,7 @@ class Story:
 
     mesh: Cluster
     show: Show
+    registry: DemoRegistry
     broken: str = ""
     apps: dict[str, AppProcess] = field(default_factory=dict)
 
@@ -62,15 +64,13 @@ class Story:
         self.meshctl("apply", "-f", "-", "--wait", stdin=text)
 
     def put_key(self, key: str, text: str) -> None:
-        """With curl, as any tool of the store could."""
-        socket = str(self.a.socket)
-        url = f"http://localhost/v1/kv/mesh/v1/policy/{key}"
-        self.show.run("curl", "-sS", "-X", "PUT", "--unix-socket", socket, "--data-binary", "@-", url, stdin=text)
+        self.registry.put_key(self.show, key, text)
 
 
 def authority(story: Story) -> None:
-    story.show.begin("authority", "Host a: authority and registry, no other server")
-    host = story.mesh.host("a", Roles=["registry", "ca"], Registry={"Kind": "sqlite"})
+    story.show.begin("authority", story.registry.title)
+    story.registry.start()
+    host = story.mesh.host("a", Roles=[*story.registry.roles], Registry=story.registry.config("a"))
     out = story.show.run("meshctl", "ca", "init", "--data-dir", str(host.data_dir), "--node", "a", "-o", "json")
     story.mesh.root_hash = json.loads(out)["root_hash"]
     story.show.say(f"   $ meshd run --config {host.directory.name}/meshd.yaml &")
@@ -78,7 +78,7 @@ def authority(story: Story) -> None:
     status = json.loads(host.meshctl("status", "-o", "json", check=False).stdout)
     certificate = (host.data_dir / "identity" / "node.crt").read_text().count("BEGIN CERTIFICATE")
     story.show.check(
-        "host a is ready: registry, authority and proxy run",
+        f"host a is ready: {', '.join(story.registry.roles)} and proxy run",
         status["ready"] and status["proxy"]["connected"] and certificate >= 1,
         f"/readyz answers 200; proxy pid {status['proxy']['pid']}; {certificate} certificates on disk",
     )
@@ -95,7 +95,7 @@ def join(story: Story) -> None:
         if story.broken == "join" and name == "c":
             token.write_text(token.read_text().swapcase())
         pinned = {"Address": peer, "TokenFile": str(token), "RootHash": story.mesh.root_hash}
-        host = story.mesh.host(name, Registry={"Kind": "mesh", "Address": peer}, Join=pinned)
+        host = story.mesh.host(name, Registry=story.registry.config(name), Join=pinned)
         story.show.say(f"   $ meshd run --config {name}/meshd.yaml &")
         host.start()
     rows = http("GET", f"{story.a.api}/v1/catalog/nodes").json()
@@ -222,7 +222,7 @@ def lifted(story: Story) -> None:
     elapsed = until_status(f"{story.url}/admin", 200, write, 3.0)
     reached = [app.instance for app in story.apps.values() for r in app.requests() if r["path"] == "/admin"]
     story.show.check(
-        f"{elapsed:.0f} ms from the start of the write (curl included) to the first request that passed",
+        f"{elapsed:.0f} ms from the start of the write (its process included) to the first request that passed",
         elapsed > 0,
         f"the log of {', '.join(reached)} has /admin",
     )

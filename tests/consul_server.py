@@ -1,0 +1,184 @@
+"""A real Consul server on a data directory of its own, with ACLs (default deny) and TLS with client certificates.
+
+It is stopped, killed, frozen and wiped by tests; `tests.consul_agent` is the quick one without any of that.
+"""
+
+import json
+import shutil
+import ssl
+import subprocess
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGTERM, Signals
+from typing import Any
+
+from tests.consul_agent import START, free_ports
+from tests.tools import ROOT, tool
+
+RULES = ROOT / "deploy" / "consul"
+
+
+class ConsulServer:
+    """`tls` and `acl` switch both on. The ports stay the same over restarts."""
+
+    def __init__(self, directory: Path, host: str, *, node: str = "server", acl: bool = True, tls: bool = True) -> None:
+        self.directory, self.host, self.node, self.acl, self.tls = directory, host, node, acl, tls
+        directory.mkdir(parents=True, exist_ok=True)
+        self.management = str(uuid.uuid4())
+        self.port, *self._ports = free_ports(host, 4)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.ca, self.cert, self.key = (directory / name for name in ("ca.pem", "client.pem", "client-key.pem"))
+        if tls:
+            self._certificates()
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "consul.log"
+
+    # ---- life -------------------------------------------------------------------------------------------------------
+
+    def start(self, *, ready: bool = True) -> "ConsulServer":
+        config = self.directory / "config.json"
+        config.write_text(json.dumps(self._config()))
+        with self.log.open("ab") as log:
+            command = [str(tool("consul")), "agent", "-config-file", str(config)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=self.directory,
+                                            start_new_session=True)  # fmt: skip
+        if ready:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + START
+        while time.monotonic() < deadline:
+            try:
+                if self.call("GET", "/v1/health/service/consul?passing"):
+                    return
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError(f"consul did not start:\n{self.log.read_text()[-2000:]}")
+
+    def signal(self, number: Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.end(SIGKILL)
+
+    def end(self, number: Signals = SIGTERM) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(SIGCONT)
+            self.process.send_signal(number)
+            self.process.wait(20)
+
+    def wipe(self) -> None:
+        """Its data are lost; it must not run."""
+        shutil.rmtree(self.data)
+
+    # ---- use --------------------------------------------------------------------------------------------------------
+
+    def call(self, method: str, path: str, body: object = None, token: str = "") -> Any:
+        """With the management token unless another is given. Raises OSError (urllib's HTTPError is one)."""
+        data = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(self.url + path, data=data, method=method)
+        request.add_header("X-Consul-Token", token or self.management)
+        with urllib.request.urlopen(request, timeout=5, context=self.client_context()) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def command(self, *args: str, token: str = "") -> subprocess.CompletedProcess[str]:
+        """The real `consul` command against this server. Raises CalledProcessError."""
+        env = {**self.environment, "CONSUL_HTTP_TOKEN": token or self.management}
+        command = [str(tool("consul")), *args]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=30)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where the server is, for the `consul` command; without a token."""
+        if not self.tls:
+            return {"CONSUL_HTTP_ADDR": self.url}
+        files = {"CONSUL_CACERT": self.ca, "CONSUL_CLIENT_CERT": self.cert, "CONSUL_CLIENT_KEY": self.key}
+        return {"CONSUL_HTTP_ADDR": self.url, **{name: str(path) for name, path in files.items()}}
+
+    def token(self, *files: tuple[str, Mapping[str, str]]) -> str:
+        """An ACL token with policies of `deploy/consul`: (file, {placeholder: value}) each."""
+        policies = []
+        for file, values in files:
+            rules = (RULES / file).read_text()
+            for placeholder, value in values.items():
+                rules = rules.replace(placeholder, value)
+            policy = {"Name": f"p-{uuid.uuid4().hex}", "Rules": rules}
+            policies.append({"ID": self.call("PUT", "/v1/acl/policy", policy)["ID"]})
+        return str(self.call("PUT", "/v1/acl/token", {"Policies": policies})["SecretID"])
+
+    def host_token(self, node: str, services: Sequence[str], *, authority: bool = False) -> str:
+        own = [("host.hcl", {"NODE": node}), *(("service.hcl", {"SERVICE": one}) for one in services)]
+        return self.token(*own, *([("authority.hcl", {})] if authority else []))
+
+    def client_context(self) -> ssl.SSLContext | None:
+        if not self.tls:
+            return None
+        context = ssl.create_default_context(cafile=str(self.ca))
+        context.load_cert_chain(self.cert, self.key)
+        return context
+
+    def settings(self, token_file: Path | None = None, mode: str = "agentless") -> dict[str, Any]:
+        """The `Registry` section of a host that uses this server."""
+        found: dict[str, Any] = {"Kind": "consul", "Addresses": [self.url], "Mode": mode}
+        if self.tls:
+            found |= {"CAFile": str(self.ca), "CertFile": str(self.cert), "KeyFile": str(self.key)}
+        return found | ({"TokenFile": str(token_file)} if token_file is not None else {})
+
+    # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _config(self) -> dict[str, Any]:
+        server, lan, wan = self._ports
+        ports = {"http": -1 if self.tls else self.port, "https": self.port if self.tls else -1}
+        ports |= {"server": server, "serf_lan": lan, "serf_wan": wan, "dns": -1, "grpc": -1}
+        config: dict[str, Any] = {
+            "server": True, "bootstrap_expect": 1, "node_name": self.node, "data_dir": str(self.data),
+            "bind_addr": self.host, "client_addr": self.host, "ports": ports, "log_level": "warn",
+            "performance": {"raft_multiplier": 1}, "leave_on_terminate": False, "disable_update_check": True,
+        }  # fmt: skip
+        if self.acl:
+            tokens = {"master": self.management, "agent": self.management}
+            config["acl"] = {"enabled": True, "default_policy": "deny", "tokens": tokens}
+        if self.tls:
+            config |= {"ca_file": str(self.ca), "cert_file": str(self.directory / "server.pem")}
+            config |= {"key_file": str(self.directory / "server-key.pem"), "verify_incoming_https": True}
+        return config
+
+    def _certificates(self) -> None:
+        def make(*args: str) -> None:
+            command = [str(tool("consul")), "tls", *args]
+            subprocess.run(command, cwd=self.directory, capture_output=True, check=True, timeout=30)
+
+        make("ca", "create")
+        make("cert", "create", "-server", f"-additional-ipaddress={self.host}")
+        make("cert", "create", "-client")
+        for made, name in (
+            ("consul-agent-ca.pem", "ca.pem"), ("dc1-server-consul-0.pem", "server.pem"),
+            ("dc1-server-consul-0-key.pem", "server-key.pem"), ("dc1-client-consul-0.pem", "client.pem"),
+            ("dc1-client-consul-0-key.pem", "client-key.pem"),
+        ):  # fmt: skip
+            (self.directory / made).rename(self.directory / name)
+
+
+@contextmanager
+def consul_server(directory: Path, host: str, *, acl: bool = True, tls: bool = True) -> Iterator[ConsulServer]:
+    server = ConsulServer(directory, host, acl=acl, tls=tls).start()
+    try:
+        yield server
+    finally:
+        server.kill()
