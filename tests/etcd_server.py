@@ -6,11 +6,12 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, Signals
+from typing import Any
 
 from tests.consul_agent import free_ports
 from tests.mesh.cluster import http, wait_for
@@ -107,21 +108,56 @@ class Server:
         """Watches that the server holds for anybody."""
         return int(self.metric("etcd_debugging_mvcc_watcher_total"))
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where the server is, for etcdctl; without an account."""
+        found = {"ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": self.url}
+        if self.tls:
+            names = ("ETCDCTL_CERT", "ETCDCTL_KEY", "ETCDCTL_CACERT")
+            found |= dict(zip(names, map(str, self.tls), strict=True))
+        return found
+
     def etcdctl(self, *arguments: str, stdin: str | None = None, user: str = "") -> str:
-        command = [str(tool("etcdctl")), "--endpoints", self.url, *(["--user", user] if user else []), *arguments]
+        """The real command. Raises RuntimeError with what it says."""
+        return self._run([str(tool("etcdctl")), *arguments], stdin, {"ETCDCTL_USER": user} if user else {})
+
+    def admit(self, served: Mapping[str, Sequence[str]], authority: str) -> None:
+        """The roles of `deploy/etcd`, an account `<name>:<name>-secret` for each host and an operator; then only these.
+
+        `served`: the services of each host. `root:root-secret` may do everything.
+        """
+        roles = ["/bin/sh", str(ROOT / "deploy/etcd/roles.sh")]
+        path = {"PATH": f"{tool('etcdctl').parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+        self._run([*roles, "common"], None, path)
+        granted = {host: ["mesh-read", f"mesh-host-{host}"] for host in served}
+        granted[authority].append("mesh-authority")
+        for host, services in served.items():
+            self._run([*roles, "host", host, *services], None, path)
+        for name, wanted in {**granted, "operator": ["mesh-read", "mesh-operator"], "root": ["root"]}.items():
+            self.etcdctl("user", "add", f"{name}:{name}-secret")
+            for role in wanted:
+                self.etcdctl("user", "grant-role", name, role)
+        self.etcdctl("auth", "enable")
+
+    def settings(self, account: Path | None = None) -> dict[str, Any]:
+        """The `Registry` section of a host that uses this server."""
+        found: dict[str, Any] = {"Kind": "etcd", "Addresses": [self.url]}
         if self.tls:
             certificate, key, roots = map(str, self.tls)
-            command += ["--cert", certificate, "--key", key, "--cacert", roots]
-        env = {**os.environ, "ETCDCTL_API": "3"}
-        done = subprocess.run(command, capture_output=True, text=True, input=stdin, env=env, timeout=30, check=False)
+            found |= {"CAFile": roots, "CertFile": certificate, "KeyFile": key}
+        return found | ({"TokenFile": str(account)} if account is not None else {})
+
+    def _run(self, command: list[str], stdin: str | None, more: Mapping[str, str]) -> str:
+        env = {**os.environ, **self.environment, **more}
+        done = subprocess.run(command, capture_output=True, text=True, input=stdin, env=env, timeout=60, check=False)
         if done.returncode:
-            raise RuntimeError(f"etcdctl {' '.join(arguments)}: {done.stderr}")
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr}{done.stdout}")
         return done.stdout
 
 
-def etcd_server(binary: Path, directory: Path, extra: Sequence[str] = ()) -> Server:
+def etcd_server(binary: Path, directory: Path, extra: Sequence[str] = (), host: str = "") -> Server:
     """A member that is not started yet, on an address that nobody else uses."""
-    host = f"127.{1 + secrets.randbelow(200)}.{secrets.randbelow(255)}.{1 + secrets.randbelow(250)}"
+    host = host or f"127.{1 + secrets.randbelow(200)}.{secrets.randbelow(255)}.{1 + secrets.randbelow(250)}"
     port, peer, metrics = free_ports(host, 3)
     return Server(binary, directory, host, port, peer, extra, metrics=metrics)
 
