@@ -332,7 +332,7 @@ async def test_a_write_whose_answer_is_lost_is_done_once_whatever_the_caller_rep
         store._commit = deaf  # type: ignore[method-assign]  # from here on the transaction's answer is lost
         with pytest.raises(Unavailable, match="may have been applied"):
             await store.put(ROOT + "a", b"2")
-        store._commit = commit  # type: ignore[method-assign]  # as it was
+        store._commit = commit  # type: ignore[method-assign]  # as it was before
         relay.swallow = False
         applied = await direct.get(ROOT + "a")
         assert applied is not None
