@@ -306,7 +306,9 @@ def _check_roles(host: Host) -> list[tuple[str, str, str]]:
         found.append(("Registry.Address", "missing", "address:15444 of the host with the role registry"))
     if kind == "consul":
         found += _check_consul(host)
-    elif host.registry.mode:
+    if kind == "etcd":
+        found += _check_etcd(host)
+    if kind != "consul" and host.registry.mode:
         found.append(("Registry.Mode", f"means nothing with Kind: {kind}", "remove it, or set Kind: consul"))
     foreign = ("TokenFile", "CAFile", "CertFile", "KeyFile") if kind in ("sqlite", "mesh") else ()
     given = show(host)["Registry"]
@@ -334,9 +336,31 @@ def _check_consul(host: Host) -> list[tuple[str, str, str]]:
         found.append(("Registry.KeyFile", "means nothing without CertFile", "set both, or one file with both in it"))
     if host.lease_ttl < 10:
         found.append(("LeaseTTL", f"{host.lease_ttl:g} s: Consul's sessions take no less than 10 s", "10s or more"))
-    if "ca" not in host.roles and not host.join.address:
-        found.append(("Join.Address", "missing", "address:15444 of the host with the role ca: it renews certificates"))
-    return found
+    return found + _check_authority(host)
+
+
+def _check_etcd(host: Host) -> list[tuple[str, str, str]]:
+    found: list[tuple[str, str, str]] = []
+    registry = host.registry
+    if not registry.all_addresses:
+        found.append(("Registry.Addresses", "missing", "[https://10.0.0.1:2379, ...], all members of the cluster"))
+    for address in registry.all_addresses:
+        if "://" in address and not address.startswith(("http://", "https://")):
+            found.append(
+                ("Registry.Addresses", f"{address!r} is no address of etcd", "host:port, or https://host:port")
+            )
+        if address.startswith("http://") and (registry.ca_file or registry.cert_file):
+            found.append(("Registry.Addresses", f"{address!r} is without TLS, but its files are given", "https://..."))
+    if registry.key_file and not registry.cert_file:
+        found.append(("Registry.KeyFile", "means nothing without CertFile", "set both, or one file with both in it"))
+    return found + _check_authority(host)
+
+
+def _check_authority(host: Host) -> list[tuple[str, str, str]]:
+    """With a registry of another kind, a host must be told where the authority is."""
+    if "ca" in host.roles or host.join.address:
+        return []
+    return [("Join.Address", "missing", "address:15444 of the host with the role ca: it renews certificates")]
 
 
 def _ip(text: str) -> bool:

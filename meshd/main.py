@@ -143,4 +143,8 @@ def open_store(host: Host, contact: Contact) -> Opened:
 
         store, catalog = open_consul(host.registry, host.node, advertised(host), contact.pause)
         return Opened(store, host.authorities, store.run, store.acting_as, catalog)
-    raise ConfigError(Fault("Registry.Kind", f"{kind} is not supported yet", "sqlite, or mesh for another host's"))
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its library writes to stderr, where our JSON lines go
+    from registry.backends.etcd_open import open_etcd
+
+    etcd = open_etcd(host.registry, contact.pause)
+    return Opened(etcd, host.authorities, etcd.run, etcd.acting_as)

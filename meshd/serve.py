@@ -108,8 +108,8 @@ class Listeners:
         operators = token.Operators(agent.identities.trust_domain, chain[1:])
 
         def verified(text: str) -> str | None:
-            if host.registry.kind == "consul":
-                return "with a Consul token"  # every write goes out under it: Consul decides what it may
+            if host.registry.kind in ("consul", "etcd"):
+                return f"with an account of {host.registry.kind}"  # every write goes out under it: the store decides
             return operators.verify(text, agent.around.now())
 
         return Deps(

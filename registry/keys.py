@@ -17,6 +17,7 @@ CA_TOKENS_USED = PREFIX + "ca/tokens/used/"
 REVOCATIONS = PREFIX + "revocations/"
 STATUS = PREFIX + "status/proxies/"
 HISTORY = PREFIX + "history/"
+SESSIONS = PREFIX + "sessions/"  # on etcd: what a lease is called, and what its end does
 STORE_ID = PREFIX + "store-id"
 
 KEY = re.compile(r"[A-Za-z0-9._/-]{1,512}\Z")

@@ -1,4 +1,4 @@
-"""Where tests find the programs that are not ours: consul, nginx, haproxy, wrk.
+"""Where tests find the programs that are not ours: consul, etcd, etcdctl, nginx, haproxy, wrk.
 
 `make tools` puts them there. A missing one is a skip that is shown; in CI (`CI=true`) it is a failure, so that a
 machine without a tool cannot pass by testing less.
@@ -13,10 +13,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Private unpacked packages first (they are the version that was tested), then the system's; sbin is often not in PATH.
-# The interpreter's own directory holds what is installed with us, whether or not it is in PATH.
+# Private unpacked packages first (they are the version that was tested), then the system's; sbin and Go's own place
+# are often not in PATH. The interpreter's own directory holds what is installed with us, whether or not it is in PATH.
 PLACES = (ROOT / ".cache/tools/usr/bin", ROOT / ".cache/tools/usr/sbin", Path(sys.executable).parent)
-SYSTEM = ("/usr/sbin", "/usr/local/sbin", "/sbin")
+SYSTEM = ("/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/local/go/bin")
 
 
 def find(name: str) -> Path | None:

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Foreign programs for tests and benchmarks: tools.sh [consul] [nginx] [haproxy] [wrk]. What is there is left alone.
-# consul (Debian bullseye's 1.8.7) is unpacked into .cache/tools without touching the system; the others are installed
-# with apt-get. Exit 78, naming what is missing, when that cannot be done: not root, no apt-get, or offline.
+# Foreign programs for tests and benchmarks: tools.sh [consul] [etcd] [etcdctl] [nginx] [haproxy] [wrk]. What is there
+# is left alone. consul (Debian bullseye's 1.8.7), etcd and etcdctl (bookworm's 3.4.23) are unpacked into .cache/tools
+# without touching the system; the others are installed with apt-get. Exit 78, naming what is missing, when that cannot
+# be done: not root, no apt-get, or offline.
 set -eu
 cd "$(dirname "$0")/../.."
 PATH="$PWD/.cache/tools/usr/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -14,24 +15,26 @@ give_up() { # NAME... : REASON
     exit 78
 }
 
-fetch_consul() {
-    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || give_up consul "no apt-get here: install it yourself"
-    echo "set-up: fetching consul from Debian bullseye into .cache/tools" >&2
-    apt="$PWD/.cache/tools/.apt"
+fetch() { # PACKAGE RELEASE
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || give_up "$1" "no apt-get here: install it yourself"
+    echo "set-up: fetching $1 from Debian $2 into .cache/tools" >&2
+    package=$1
+    release=$2
+    apt="$PWD/.cache/tools/.apt/$release"
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/etc"
-    # The mirror that this machine already uses; the release is one that still has consul.
+    # The mirror that this machine already uses; the release is one that still has the package.
     mirror=$(grep -rhoE '^(URIs:|deb )[^#]*' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
         grep -oE 'https?://[^ ]+/debian/?( |$)' | head -n 1 | tr -d ' ')
-    [ -n "$mirror" ] || give_up consul "no Debian mirror is configured"
+    [ -n "$mirror" ] || give_up "$package" "no Debian mirror is configured"
     key=/usr/share/keyrings/debian-archive-keyring.gpg
-    echo "deb [signed-by=$key] $mirror bullseye main" >"$apt/etc/sources.list"
+    echo "deb [signed-by=$key] $mirror $release main" >"$apt/etc/sources.list"
     set -- -o Dir::Etc::sourcelist="$apt/etc/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$apt/lists" \
         -o Dir::Cache="$apt/cache" -o APT::Sandbox::User=root
-    apt-get "$@" update -qq >&2 || give_up consul "apt-get update failed: offline?"
+    apt-get "$@" update -qq >&2 || give_up "$package" "apt-get update failed: offline?"
     (
         cd .cache/tools
-        apt-get "$@" download -qq consul >&2 && dpkg-deb -x consul_*.deb . && rm consul_*.deb
-    ) || give_up consul "apt-get download failed: offline?"
+        apt-get "$@" download -qq "$package" >&2 && dpkg-deb -x "$package"_*.deb . && rm "$package"_*.deb
+    ) || give_up "$package" "apt-get download failed: offline?"
 }
 
 install_packages() { # NAME...
@@ -55,7 +58,9 @@ packages=
 for name; do
     command -v "$name" >/dev/null 2>&1 && continue
     case $name in
-    consul) fetch_consul ;;
+    consul) fetch consul bullseye ;;
+    etcd) fetch etcd-server bookworm ;;
+    etcdctl) fetch etcd-client bookworm ;;
     nginx | haproxy | wrk) packages="$packages $name" ;;
     *) give_up "$name" "set-up does not know it" ;;
     esac

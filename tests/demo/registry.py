@@ -1,4 +1,4 @@
-"""Where the demo's mesh keeps its state: `REGISTRY=embedded` (the default), `consul`.
+"""Where the demo's mesh keeps its state: `REGISTRY=embedded` (the default), `consul`, `etcd`.
 
 One class per registry. `start` begins what must run beside the hosts, `config` is the `Registry` section of a host,
 `roles` are host a's, `put_key` writes one key of policy with the tool that people of that store have at hand.
@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from tests.consul_server import ConsulServer
 from tests.demo.show import Show
+from tests.etcd_server import Server, etcd_server, older
+from tests.fakes.pki import Pki
 from tests.mesh.cluster import PEER, Cluster
 from tests.tools import tool
 
@@ -100,4 +102,55 @@ class Consul:
         return path
 
 
-REGISTRIES: Mapping[str, Callable[[Cluster, Note], DemoRegistry]] = {"embedded": Embedded, "consul": Consul}
+class Etcd:
+    """One etcd with accounts and TLS; each host has an account of its own."""
+
+    title = "Host a: the authority. The registry is an etcd with accounts and TLS"
+    roles = ("ca",)
+
+    def __init__(self, mesh: Cluster, note: Note) -> None:
+        self._mesh, self._note = mesh, note
+        self._directory = mesh.directory / "etcd"
+        self._server: Server | None = None
+
+    @property
+    def server(self) -> Server:
+        assert self._server is not None
+        return self._server
+
+    def start(self) -> None:
+        pki = Pki(self._directory)
+        self._server = etcd_server(older(), self._directory, host=f"{self._mesh.net}.100")
+        self._server.tls = (*pki.issue("etcd", address=self._server.host, hours=20), pki.roots)
+        self._server.start()
+        assert self._server.process is not None
+        self._note(self._server.process.pid, "etcd")
+        self._server.admit(SERVED, authority="a")
+        operator = self._write("operator", "operator:operator-secret")
+        os.environ |= {"MESHD_TOKEN_FILE": str(operator), "ETCDCTL_USER": operator.read_text()}
+        os.environ |= self._server.environment
+
+    def config(self, host: str) -> dict[str, Any]:
+        account = self._write(host, f"{host}:{host}-secret")
+        return self.server.settings(account)
+
+    def put_key(self, show: Show, key: str, text: str) -> None:
+        """With etcd's own command."""
+        show.run(str(tool("etcdctl")), "put", f"mesh/v1/policy/{key}", stdin=text)
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+
+    def _write(self, name: str, account: str) -> Path:
+        path = self._directory / f"{name}-account"
+        path.touch(0o600)  # before the secret is in it
+        path.write_text(account)
+        return path
+
+
+REGISTRIES: Mapping[str, Callable[[Cluster, Note], DemoRegistry]] = {
+    "embedded": Embedded,
+    "consul": Consul,
+    "etcd": Etcd,
+}
