@@ -15,6 +15,8 @@ from meshd import ports
 from meshd.config import Host, source_address
 from meshd.control.authority import upkeep
 from meshd.control.contact import Contact
+from meshd.control.container_labels import Here
+from meshd.control.containers import Containers
 from meshd.control.documents import Documents
 from meshd.control.drain import Drainer
 from meshd.control.health import Runner
@@ -121,6 +123,8 @@ class Agent:
         self.supervisor = Supervisor(
             host, self.dataplane, self.log, around.environ, chance=around.chance, before_start=self._check_inbound
         )
+        here = Here(host.loopback, self.own_addresses)
+        self.containers = Containers(host.docker, here, self.registrar, self.log, around.clock)
         self.recorder = Recorder(store, self.log, around.now)
         self.authority = self._authority(layout) if "ca" in host.roles else None
         self._connect()
@@ -194,7 +198,8 @@ class Agent:
         self.lease.on_lease = self.publisher.changed
         self.lease.on_contact = self.sync.on_contact = self.around.contact.made
         self.status.resources = lambda: self.sync.resources
-        self.status.problems = lambda: tuple(map(str, self.sync.problems))
+        self.status.problems = lambda: (*map(str, self.sync.problems), *self.containers.problems)
+        self.containers.on_change = self.publisher.changed
         self.supervisor.on_events = self._events
         self.dataplane.on_attach = self.sync.poke
 
@@ -225,8 +230,10 @@ class Agent:
     # ---- life -----------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """What was kept on disk. Raises ConfigError for `Services` that cannot be registered."""
+        """What was kept on disk. Raises ConfigError for `Services` that cannot be registered, and for a
+        package that the configuration needs and is not there."""
         services = configured(self.host, self.own_addresses)
+        self.containers.load()
         problem = self.documents.load()
         if problem:
             self.log.error("documents on disk cannot be used", problem=problem)
@@ -243,6 +250,7 @@ class Agent:
             ("keep", self.sync.keep),
             ("recover", self.sync.recover),
             ("register", self.registrar.run),
+            ("containers", self.containers.run),
             ("identity", self.identities.run),
             ("lease", self.lease.run),
             ("status", self.publisher.run),

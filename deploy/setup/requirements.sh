@@ -14,7 +14,7 @@ pin() { # FILE HEADING ARGS...: resolves stdin
         --no-header --no-annotate --quiet)
     printf '# %s, pinned by hash. Made by: make requirements\n%s\n' "$heading" "$new" >"$out"
 }
-pin deploy/requirements.txt "What .venv holds" pyproject.toml --extra dev
+pin deploy/requirements.txt "What .venv holds" pyproject.toml --extra dev --extra docker --extra grpc
 # Apart: an environment that holds setuptools-rust compiles the proxy again at every editable install.
 printf 'setuptools>=80\nsetuptools-rust>=1.11\n' |
     pin deploy/requirements-wheel.txt "What builds the wheel" -
