@@ -1,5 +1,6 @@
 #!/bin/sh
-# Foreign programs for tests and benchmarks: tools.sh [consul] [nginx] [haproxy] [wrk] [dockerd]. What is there is left alone.
+# Foreign programs for tests and benchmarks: tools.sh [consul] [nginx] [haproxy] [wrk] [dockerd]. What is there is left
+# alone.
 # consul (Debian bullseye's 1.8.7) is unpacked into .cache/tools without touching the system; the others are installed
 # with apt-get. Exit 78, naming what is missing, when that cannot be done: not root, no apt-get, or offline.
 set -eu

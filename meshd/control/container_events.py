@@ -99,7 +99,7 @@ class Known:
 def stops(given: str, own: str) -> bool:
     """Does a container end by this signal? `own`: the stop signal that its image names. HUP by custom reloads."""
     sent = number(given)
-    return sent in STOPPING or (bool(own) and sent == number(own))
+    return sent in STOPPING or (sent != 0 and sent == number(own))
 
 
 def number(text: str) -> int:

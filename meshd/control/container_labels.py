@@ -78,7 +78,9 @@ def label_of(field: str) -> str:
         return CHECK + field.rpartition(".")[2].lower() if "." in field else CHECK + "*"
     if field.startswith("Mesh.Upstreams"):
         return "meshd.upstreams"
-    return WORDS.get(field.partition(".")[0] if field.startswith("Meta") else field, field)
+    if field.startswith(("Meta", "Tags")):
+        return WORDS[field[:4]]
+    return WORDS.get(field, field)
 
 
 def _read(container: Container, here: Here) -> Registration:
