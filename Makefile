@@ -12,7 +12,7 @@ CARGO_FLAGS := --locked --manifest-path $(CRATE)
 # What `make test` leaves to others: kill stories (make mesh), the wheel (make wheel), the demo (its own step below).
 TEST_MARKS := not mesh_long and not quick_start and not wheel
 # Foreign programs: what tests and the bench drive and compare with.
-TOOLS := consul nginx haproxy wrk dockerd
+TOOLS := consul py-consul nginx haproxy wrk dockerd
 FUZZ_SECONDS ?= 30
 NAME ?= kv-to-request
 
@@ -113,7 +113,7 @@ proxy: ## target/release/meshd-proxy, built once per content of the crate
 
 # People without root get their tests with skips shown; CI must have everything.
 .PHONY: tools
-tools: ## consul into .cache/tools; nginx, haproxy, wrk and dockerd with apt-get
+tools: ## consul and py-consul into .cache; nginx, haproxy, wrk and dockerd with apt-get
 	@sh deploy/setup/tools.sh $(TOOLS) || { [ $$? = 78 ] && [ "$$CI" != true ] && echo "tests that need it are skipped" >&2; }
 
 .PHONY: tools-strict

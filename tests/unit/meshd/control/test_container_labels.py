@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from meshd.control.container import Binding, Container
+from meshd.control.container import Binding, Container, Network
 from meshd.control.container_labels import Here, Trouble, at, read, unreachable_upstreams
 from registry.api.registration import Registration
 from registry.model import Upstream
@@ -132,8 +132,8 @@ def test_a_typo_gets_a_hint() -> None:
 
 
 @pytest.mark.parametrize(("network", "word"), [("none", "publish it"), ("shared", "put the labels on that one")])
-def test_a_container_that_nobody_reaches(network: str, word: str) -> None:
-    found = read(Container(id="a", name="b", labels=PLAIN, network=network), HERE)  # type: ignore[arg-type]  # both are
+def test_a_container_that_nobody_reaches(network: Network, word: str) -> None:
+    found = read(Container(id="a", name="b", labels=PLAIN, network=network), HERE)
     assert isinstance(found, Trouble)
     assert word in str(found)
 
