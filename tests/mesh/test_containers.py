@@ -1,5 +1,7 @@
 """Containers of a real Docker daemon on a real host: they register themselves, and leave before they are gone."""
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.demo.traffic import Load
 from tests.dockerd.daemon import Dockerd
 from tests.mesh.cluster import Cluster, Failed, Host, free_port, http, random_net, wait_for
 
@@ -56,6 +59,15 @@ def instances(host: Host, service: str = "api", *, passing: bool = True) -> dict
     return {one["Service"]["ID"]: one["Service"] for one in found}
 
 
+def call_api(host: Host) -> str:
+    """Where `web` of this host calls `api`, which allows it."""
+    port = free_port(host.address)
+    upstream = {"Service": "api", "LocalBindPort": port}
+    host.register({"Name": "web", "ID": "web-1", "Port": 1, "Mesh": {"Protocol": "http", "Upstreams": [upstream]}})
+    host.apply({"Kind": "service-intentions", "Name": "api", "Sources": [{"Name": "web", "Action": "allow"}]})
+    return f"http://{host.address}:{port}/"
+
+
 def status(host: Host) -> str:
     return host.meshctl("status", "-o", "json").stdout
 
@@ -70,16 +82,31 @@ def test_a_container_registers_itself_and_is_found(host: Host, docker: Dockerd, 
 
 def test_it_is_called_through_the_mesh(host: Host, run: Callable[..., str]) -> None:
     run("api-1", LABELS)
-    port = free_port(host.address)
-    upstream = {"Service": "api", "LocalBindPort": port}
-    host.register({"Name": "web", "ID": "web-1", "Port": 1, "Mesh": {"Protocol": "http", "Upstreams": [upstream]}})
-    host.apply({"Kind": "service-intentions", "Name": "api", "Sources": [{"Name": "web", "Action": "allow"}]})
+    url = call_api(host)
 
     def answered() -> bool:
-        answer = http("GET", f"http://{host.address}:{port}/")
+        answer = http("GET", url)
         return (answer.status, answer.body) == (200, b"ok\n")
 
     wait_for("200 through two proxies", answered)
+
+
+def test_containers_are_replaced_under_load(host: Host, docker: Dockerd, run: Callable[..., str]) -> None:
+    """`docker stop` of one after the other; each is given a second to finish, as an app is that drains."""
+    old = [run(name, LABELS, linger=1) for name in ("old-1", "old-2")]
+    url = call_api(host)
+    wait_for("both pass", lambda: {"old-1", "old-2"} <= set(instances(host)))
+    wait_for("200", lambda: http("GET", url).status == 200)
+    load = Load(url, rate=200, count=1600)
+    try:
+        for number, name in enumerate(old, 1):
+            run(f"new-{number}", LABELS)
+            wait_for("the new one passes", lambda number=number: f"new-{number}" in instances(host))  # type: ignore[misc]  # the value of this round
+            docker.stop(name)
+        report = load.result(40)
+    finally:
+        load.stop()
+    assert (report["failed"], report["ok"]) == (0, 1600), report
 
 
 def test_a_published_port_is_the_hosts(host: Host, run: Callable[..., str]) -> None:
@@ -167,10 +194,39 @@ def test_a_daemon_that_restarts_takes_nobody_out_that_lives(tmp_path: Path) -> N
         wait_for("a new container registers", lambda: set(instances(host)) == {"lives", "later"})
 
 
-def kill(pid: int) -> None:
-    import os
-    import signal
+def test_a_daemon_that_ends_with_its_containers(tmp_path: Path) -> None:
+    with Dockerd() as docker, Cluster(tmp_path, net=random_net()) as mesh:
+        host = mesh.first_host("a", Docker={"Enabled": True, "Socket": docker.socket, "Interval": "2s"})
+        name = docker.run("api-1", LABELS)
+        wait_for("it passes", lambda: "api-1" in instances(host))
+        docker.end()  # without live-restore it stops them first
+        wait_for("withdrawn", lambda: not instances(host, passing=False))
+        docker.start()
+        docker.client.start(name)
+        wait_for("it is back", lambda: "api-1" in instances(host))
+        host.stop()
+        host.config["Docker"] = {"Enabled": False}
+        host.start()
+        wait_for("switched off: withdrawn", lambda: not instances(host, passing=False))
+        assert http("GET", f"http://{docker.address(name)}:8080/").status == 200
 
+
+def test_a_frozen_daemon_is_named_and_takes_nobody_out(host: Host, docker: Dockerd, run: Callable[..., str]) -> None:
+    run("api-1", LABELS)
+    wait_for("it passes", lambda: "api-1" in instances(host))
+    assert docker.process is not None
+    docker.process.send_signal(signal.SIGSTOP)
+    try:
+        wait_for("named", lambda: "does not answer" in status(host), seconds=30)
+        assert "api-1" in instances(host)
+    finally:
+        docker.process.send_signal(signal.SIGCONT)
+    wait_for("it answers again", lambda: "does not answer" not in status(host), seconds=30)
+    run("api-2", LABELS)
+    wait_for("events arrive again", lambda: "api-2" in instances(host))
+
+
+def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     end = time.monotonic() + 5
     while Path(f"/proc/{pid}").exists():

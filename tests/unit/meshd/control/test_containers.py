@@ -1,6 +1,8 @@
 """From containers to registrations: the plan, and its carrying out over an agent and a source that behave."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 
 import msgspec
@@ -224,3 +226,9 @@ def test_without_the_package_it_is_a_fault_of_the_configuration(agent: Agent, lo
 
 def test_the_package_is_there() -> None:
     assert package() is Engine
+
+
+def test_a_host_that_uses_neither_docker_nor_grpc_loads_neither() -> None:
+    code = "import sys, meshd.main; print(*sorted({'docker', 'grpc', 'requests'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() in ([], ["requests"])  # python-consul2 brings requests
