@@ -17,6 +17,8 @@ from meshd.config import Host, source_address
 from meshd.control.authority import upkeep
 from meshd.control.cold_start import ColdStart
 from meshd.control.contact import Contact
+from meshd.control.container_labels import Here
+from meshd.control.containers import Containers
 from meshd.control.documents import Documents
 from meshd.control.drain import Drainer
 from meshd.control.health import Runner
@@ -114,8 +116,7 @@ class Agent:
         self.version = version()
         self.address = advertised(host)
         self.events: list[Event] = []
-        self.draining = False
-        self.listening = False
+        self.draining = self.listening = False
         self.tasks = Tasks("meshd", self.log, chance=around.chance)
         layout = Layout(host.data)
         self.identities = Identities(layout, host.node, addresses, self.log, around.now, around.chance)
@@ -135,10 +136,14 @@ class Agent:
         self.supervisor = Supervisor(
             host, self.dataplane, self.log, around.environ, chance=around.chance, before_start=self._check_inbound
         )
+        self.containers = Containers(host.docker, self._here(), self.registrar, self.log, around.clock)
         self.recorder = Recorder(store, self.log, around.now)
         self.reloader = Reloader(around.reread, lambda: self.host, self._use, partial(notify, around.environ), self.log)
         self.authority = self._authority(layout) if "ca" in host.roles else None
         self._connect()
+
+    def _here(self) -> Here:
+        return Here(self.host.loopback, self.own_addresses)
 
     def _authority(self, layout: Layout) -> Authority:
         """Raises RegistryError when `meshctl ca init` has not been run here."""
@@ -210,7 +215,8 @@ class Agent:
         self.lease.on_lease = self.publisher.changed
         self.lease.on_contact = self.sync.on_contact = self.around.contact.made
         self.status.resources = lambda: self.sync.resources
-        self.status.problems = lambda: tuple(map(str, self.sync.problems))
+        self.status.problems = lambda: (*map(str, self.sync.problems), *self.containers.problems)
+        self.containers.on_change = self.publisher.changed
         self.supervisor.on_events = self._events
         self.dataplane.on_attach = self.sync.poke
 
@@ -259,8 +265,10 @@ class Agent:
     # ---- life -----------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """What was kept on disk. Raises ConfigError for `Services` that cannot be registered."""
+        """What was kept on disk. Raises ConfigError for `Services` that cannot be registered, and for a
+        package that the configuration needs and is not there."""
         services = configured(self.host, self.own_addresses)
+        self.containers.load()
         problem = self.documents.load()
         if problem:
             self.log.error("documents on disk cannot be used", problem=problem)
@@ -278,6 +286,7 @@ class Agent:
             ("snapshot", self.cold_start.run),
             ("recover", self.sync.recover),
             ("register", self.registrar.run),
+            ("containers", self.containers.run),
             ("identity", self.identities.run),
             ("lease", self.lease.run),
             ("status", self.publisher.run),

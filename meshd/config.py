@@ -96,6 +96,14 @@ class Join(Config, frozen=True, kw_only=True, rename="pascal", forbid_unknown_fi
     root_hash: str = ""
 
 
+class Docker(Config, frozen=True, kw_only=True, rename="pascal", forbid_unknown_fields=True):
+    """Containers with `meshd.*` labels register themselves. `interval`: how often all of them are listed anew."""
+
+    enabled: bool = False
+    socket: str = "/var/run/docker.sock"
+    interval: Seconds = Seconds(30)
+
+
 class Register(Config, frozen=True, kw_only=True, rename="pascal", forbid_unknown_fields=True):
     """Users who may register services, by name or `prefix*`."""
 
@@ -119,6 +127,7 @@ class Host(Config, frozen=True, kw_only=True, rename="pascal", forbid_unknown_fi
     proxy: Proxy = Proxy()
     join: Join = Join()
     register: tuple[Register, ...] = ()
+    docker: Docker = Docker()
     services: tuple[dict[str, Any], ...] = ()
     lease_ttl: Seconds = msgspec.field(default=Seconds(15), name="LeaseTTL")
     drain_timeout: Seconds = Seconds(30)
@@ -289,6 +298,10 @@ def _check(host: Host) -> list[tuple[str, str, str]]:
             found.append(("Advertise.Address", f"no other host reaches {given}", "only with Development: true"))
     if not 2 <= host.lease_ttl <= 3600:
         found.append(("LeaseTTL", f"{host.lease_ttl:g} s is out of range", "2s to 1h; the default is 15s"))
+    if not 1 <= host.docker.interval <= 3600:
+        found.append(("Docker.Interval", f"{host.docker.interval:g} s is out of range", "1s to 1h; the default is 30s"))
+    if not host.docker.socket.startswith("/"):
+        found.append(("Docker.Socket", f"{host.docker.socket!r} is no path", "/var/run/docker.sock"))
     return found + _check_roles(host)
 
 

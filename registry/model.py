@@ -44,7 +44,10 @@ class Weights(Struct, frozen=True, kw_only=True):
 
 
 class Check(Struct, frozen=True, kw_only=True):
-    """A health check definition. Exactly one of http, tcp, ttl (seconds) is set. Times in seconds."""
+    """A health check definition. Exactly one of http, tcp, grpc, ttl (seconds) is set. Times in seconds.
+
+    `grpc`: address:port, or address:port/service, without TLS.
+    """
 
     check_id: str
     name: str = ""
@@ -52,6 +55,7 @@ class Check(Struct, frozen=True, kw_only=True):
     method: str = "GET"
     header: dict[str, tuple[str, ...]] = {}
     tcp: str = ""
+    grpc: str = ""
     ttl: float = 0.0
     interval: float = 10.0
     timeout: float = 10.0

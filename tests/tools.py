@@ -1,4 +1,4 @@
-"""Where tests find the programs that are not ours: consul, etcd, etcdctl, nginx, haproxy, wrk.
+"""Where tests find the programs that are not ours: consul, py-consul, etcd, etcdctl, nginx, haproxy, wrk, dockerd.
 
 `make tools` puts them there. A missing one is a skip that is shown; in CI (`CI=true`) it is a failure, so that a
 machine without a tool cannot pass by testing less.
@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -29,9 +30,17 @@ def find(name: str) -> Path | None:
 def tool(name: str) -> Path:
     """The program's path; without it the calling test is skipped, or fails when `CI=true`."""
     found = find(name)
-    if found is None:
-        reason = f"{name} is missing on this machine (`make tools` gets what it knows)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    return found
+    return found if found is not None else missing(name)
+
+
+def package(name: str) -> Path:
+    """A Python package that has a directory of its own below `.cache`; without it as `tool`."""
+    found = ROOT / ".cache" / name
+    return found if (found / ".made-from").exists() else missing(name)
+
+
+def missing(name: str) -> NoReturn:
+    reason = f"{name} is missing on this machine (`make tools` gets what it knows)"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

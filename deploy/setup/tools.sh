@@ -1,11 +1,12 @@
 #!/bin/sh
-# Foreign programs for tests and benchmarks: tools.sh [consul] [etcd] [etcdctl] [nginx] [haproxy] [wrk]. What is there
-# is left alone. consul (Debian bullseye's 1.8.7), etcd and etcdctl (bookworm's 3.4.23) are unpacked into .cache/tools
-# without touching the system; the others are installed with apt-get. Exit 78, naming what is missing, when that cannot
-# be done: not root, no apt-get, or offline.
+# Foreign programs for tests and benchmarks: tools.sh [consul] [py-consul] [etcd] [etcdctl] [nginx] [haproxy] [wrk]
+# [dockerd]. What is there is left alone. consul (Debian bullseye's 1.8.7), etcd and etcdctl (bookworm's 3.4.23) are
+# unpacked into .cache/tools without touching the system; py-consul (a Python package that cannot stand beside
+# python-consul2: both are called `consul`) goes to .cache/py-consul, pinned by hash; the others are installed with
+# apt-get. Exit 78, naming what is missing, when that cannot be done: not root, no apt-get, or offline.
 set -eu
 cd "$(dirname "$0")/../.."
-PATH="$PWD/.cache/tools/usr/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+PATH="$PWD/.cache/tools/usr/bin:$PATH:${TOOLS_SBIN-/usr/local/sbin:/usr/sbin:/sbin}"
 mkdir -p .cache/tools
 exec 9>.cache/tools.lock
 flock 9 # apt-get is never run twice at once
@@ -37,6 +38,25 @@ fetch() { # PACKAGE RELEASE
     ) || give_up "$package" "apt-get download failed: offline?"
 }
 
+fetch_py_consul() {
+    made=.cache/py-consul/.made-from
+    want=$(sha256sum <deploy/requirements-py-consul.txt)
+    if [ -f "$made" ] && [ "$(cat "$made")" = "$want" ]; then
+        return
+    fi
+    [ -x .venv/bin/python ] || give_up py-consul "no .venv: run make venv first"
+    echo "set-up: installing py-consul into .cache/py-consul" >&2
+    rm -rf .cache/py-consul
+    set -- --quiet --target .cache/py-consul --no-deps --require-hashes -r deploy/requirements-py-consul.txt
+    if command -v uv >/dev/null 2>&1; then
+        uv pip install --python .venv/bin/python "$@" >&2 || give_up py-consul "uv pip install failed: offline?"
+    else
+        .venv/bin/python -m pip install --disable-pip-version-check "$@" >&2 ||
+            give_up py-consul "pip install failed: offline?"
+    fi
+    echo "$want" >"$made"
+}
+
 install_packages() { # NAME...
     [ "$(id -u)" = 0 ] || give_up "$*" "not root: apt-get install --no-install-recommends $*"
     command -v apt-get >/dev/null || give_up "$*" "no apt-get here: install them yourself"
@@ -61,7 +81,9 @@ for name; do
     consul) fetch consul bullseye ;;
     etcd) fetch etcd-server bookworm ;;
     etcdctl) fetch etcd-client bookworm ;;
+    py-consul) fetch_py_consul ;;
     nginx | haproxy | wrk) packages="$packages $name" ;;
+    dockerd) packages="$packages docker.io iptables" ;; # tests start their own, with its own directories
     *) give_up "$name" "set-up does not know it" ;;
     esac
 done

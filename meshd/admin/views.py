@@ -175,6 +175,7 @@ def warnings(agent: Agent) -> tuple[str, ...]:
     if agent.host.development:
         found.append("development: whoever reaches the local API administers it")
     found += [f"{caller} calls {service}, of which no instance is known" for caller, service in nowhere(agent)]
+    found += agent.containers.problems
     if agent.registrar.problem:
         found.append(f"the registry does not take our instances: {agent.registrar.problem}")
     if agent.lease.problem:

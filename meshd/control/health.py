@@ -1,4 +1,4 @@
-"""Runs the checks of local instances: HTTP, TCP and TTL, each with interval, timeout and jitter.
+"""Runs the checks of local instances: HTTP, TCP, gRPC and TTL, each with interval, timeout and jitter.
 
 HTTP: 2xx passes, 429 warns, all else is critical; redirects are not followed (a check's target is limited to the
 host's own addresses and a redirect would lead elsewhere); the answer is cut at 4 KB. Only changes are reported.
@@ -10,6 +10,7 @@ from typing import Protocol
 
 import aiohttp
 
+from meshd.control import grpc_health
 from meshd.control.threshold import Tally, step
 from meshd.tasks import Restart, Tasks
 from registry.model import Check, CheckResult, Health, InstanceKey
@@ -82,11 +83,18 @@ class Runner:
     async def _result(self, check: Check) -> tuple[Health, str]:
         try:
             async with asyncio.timeout(check.timeout):
-                return await (self._http(check) if check.http else _tcp(check))
+                return await self._asked(check)
         except TimeoutError:
             return "critical", f"no answer within {check.timeout:g} s"
         except (OSError, aiohttp.ClientError, ValueError) as error:
             return "critical", cut(str(error) or repr(error))
+
+    async def _asked(self, check: Check) -> tuple[Health, str]:
+        if check.http:
+            return await self._http(check)
+        if check.grpc:
+            return await grpc_health.ask(check.grpc)
+        return await _tcp(check)
 
     async def _http(self, check: Check) -> tuple[Health, str]:
         if self._session is None:

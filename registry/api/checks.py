@@ -23,7 +23,8 @@ FIELDS = (
     "Namespace", "Partition", "Type",
 )  # fmt: skip
 EXEC = ("Args", "ScriptArgs", "Script", "DockerContainerID", "Shell")
-LATER = ("GRPC", "GRPCUseTLS", "AliasNode", "AliasService", "Body", "TLSSkipVerify", "TLSServerName", "H2PING", "UDP")
+TARGETS = ("HTTP", "TCP", "GRPC", "TTL")
+LATER = ("GRPCUseTLS", "AliasNode", "AliasService", "Body", "TLSSkipVerify", "TLSServerName", "H2PING", "UDP")
 METHODS = ("GET", "HEAD", "POST", "PUT", "OPTIONS")
 HEALTH: tuple[Health, ...] = ("passing", "warning", "critical")
 
@@ -41,12 +42,14 @@ def read(value: Json, path: str, own: frozenset[str]) -> Check:
             raise Refused(
                 f"{name}: a check that runs a program cannot be registered over HTTP",
                 join(path, name),
-                "write it in the host's configuration, or use HTTP, TCP or TTL",
+                "write it in the host's configuration, or use HTTP, TCP, GRPC or TTL",
             )
-    fields.absent(found, path, LATER, "use HTTP, TCP or TTL")
-    given = [name for name in ("HTTP", "TCP", "TTL") if found.get(name) not in (None, "")]
+    fields.absent(found, path, LATER, "use HTTP, TCP, GRPC (without TLS) or TTL")
+    given = [name for name in TARGETS if found.get(name) not in (None, "")]
     if len(given) != 1:
-        raise Refused("a check has exactly one of HTTP, TCP and TTL", path, f"found: {', '.join(given) or 'none'}")
+        raise Refused(
+            "a check has exactly one of HTTP, TCP, GRPC and TTL", path, f"found: {', '.join(given) or 'none'}"
+        )
     return _read(found, path, own)
 
 
@@ -60,11 +63,13 @@ def _read(found: Mapping[str, Json], path: str, own: frozenset[str]) -> Check:
     def count(name: str) -> int:
         return fields.integer(found.get(name, 0), join(path, name), 0, 1000)
 
-    http, tcp, ttl = text("HTTP"), text("TCP"), seconds("TTL", 0.0)
+    http, tcp, grpc, ttl = text("HTTP"), text("TCP"), text("GRPC"), seconds("TTL", 0.0)
     if not ttl:
-        _target(http or f"tcp://{tcp}", join(path, "HTTP" if http else "TCP"), own, wants_port=not http)
+        kind = "HTTP" if http else "GRPC" if grpc else "TCP"
+        # Behind the first slash stands the name of a gRPC service, not a path.
+        _target(http or f"tcp://{tcp or grpc.partition('/')[0]}", join(path, kind), own, wants_port=not http)
         if "Interval" not in found or seconds("Interval", 0.0) < 0.1:
-            raise Refused("Interval must be at least 100ms for HTTP and TCP checks", join(path, "Interval"), '"10s"')
+            raise Refused("Interval must be at least 100ms for checks that probe", join(path, "Interval"), '"10s"')
     method, status = text("Method", "GET").upper(), text("Status", "critical")
     if method not in METHODS:
         raise Refused(f"Method {method!r}", join(path, "Method"), ", ".join(METHODS))
@@ -75,6 +80,7 @@ def _read(found: Mapping[str, Json], path: str, own: frozenset[str]) -> Check:
         method=method,
         header=_headers(found.get("Header", {}), join(path, "Header")),
         tcp=tcp,
+        grpc=grpc,
         ttl=ttl,
         interval=seconds("Interval", 10.0),
         timeout=seconds("Timeout", 10.0),

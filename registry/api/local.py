@@ -20,6 +20,9 @@ from registry.errors import NotFound
 from registry.model import Health, Instance
 
 STATUS_CODES = {"passing": 200, "warning": 429, "critical": 503, "maintenance": 503}
+# What Go's ParseBool reads, so what Consul takes; Python clients send True.
+TRUE = ("true", "True", "TRUE", "t", "T", "1")
+FALSE = ("false", "False", "FALSE", "f", "F", "0")
 VERBS: dict[str, Health] = {"pass": "passing", "warn": "warning", "fail": "critical"}
 MAX_OUTPUT = 4096  # characters of a check's output
 UPDATE = ("Status", "Output")
@@ -140,12 +143,12 @@ class Local:
         self._permit(request, instance)
         if not enable:
             raise Problem(400, "Missing value for enable", "enable", "true or false")
-        if enable not in ("true", "false", "1", "0"):
+        if enable not in (*TRUE, *FALSE):
             raise Problem(400, f"Invalid value for enable: {enable[:40]!r}", "enable", "true or false")
         reason = _text(request.query.get("reason", ""), "reason")
         if instance is None:
             raise Problem(404, f'No service registered with ID "{name[:140]}"')
-        return answers.empty(await self._agent.maintenance(name, enable in ("true", "1"), reason))
+        return answers.empty(await self._agent.maintenance(name, enable in TRUE, reason))
 
     async def ttl(self, request: web.Request) -> web.StreamResponse:
         status = VERBS[request.path.split("/")[4]]

@@ -148,11 +148,16 @@ def check_view(instance: Instance, check: Check, result: CheckResult | None, ind
         "ServiceID": instance.id,
         "ServiceName": instance.service,
         "ServiceTags": list(instance.tags),
-        "Type": "http" if check.http else "tcp" if check.tcp else "ttl",
+        "Type": kind(check),
         "Definition": {},
         "CreateIndex": index,
         "ModifyIndex": index,
     }
+
+
+def kind(check: Check) -> str:
+    """Consul's word for what a check does."""
+    return "http" if check.http else "tcp" if check.tcp else "grpc" if check.grpc else "ttl"
 
 
 def maintenance(instance: Instance, index: int = 0) -> Json:

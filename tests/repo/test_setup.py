@@ -107,7 +107,7 @@ def test_no_python_is_said(tree: Path, bare: Path) -> None:
     assert "Python >= 3.11 is missing" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["consul", "wrk", "no-such-tool"])
+@pytest.mark.parametrize("name", ["consul", "wrk", "py-consul", "no-such-tool"])
 def test_a_tool_that_cannot_be_had_is_named(name: str, tree: Path, bare: Path) -> None:
     program(bare, "id", "echo 1000")
     done = script(tree, "tools", name, path=str(bare))
@@ -133,6 +133,17 @@ def test_services_are_kept_from_starting_during_the_installation_alone(
     assert done.returncode == returned, done.stderr
     assert seen.read_text() == "101\n"
     assert not policy.exists()
+
+
+def test_docker_comes_with_what_its_daemon_calls(tree: Path, bare: Path, tmp_path: Path) -> None:
+    program(bare, "id", "echo 0")
+    program(bare, "apt-get", f'echo "$@" >>{tmp_path}/calls')
+    (tmp_path / "policy-rc.d").touch()
+    apart = {"POLICY_RC_D": str(tmp_path / "policy-rc.d"), "TOOLS_SBIN": ""}
+    done = script(tree, "tools", "wrk", "dockerd", path=str(bare), **apart)
+    assert done.returncode == 0, done.stderr
+    install = (tmp_path / "calls").read_text().splitlines()[-1]
+    assert install.endswith("install -y -qq --no-install-recommends wrk docker.io iptables")
 
 
 def test_somebodys_own_service_policy_stays(tree: Path, bare: Path, tmp_path: Path) -> None:

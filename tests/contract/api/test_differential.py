@@ -207,6 +207,8 @@ SERVICES = (
     put("/v1/agent/service/maintenance/web-1"),
     put("/v1/agent/service/maintenance/web-1?enable=x"),
     put("/v1/agent/service/maintenance/none?enable=true"),
+    put("/v1/agent/service/maintenance/web-1?enable=False"),
+    put("/v1/agent/service/maintenance/web-1?enable=T"),
     put("/v1/agent/service/maintenance/web-1?enable=false"),
     put("/v1/agent/check/register", {"Name": "more", "TTL": "5s", "ServiceID": "web-1"}),
     get("/v1/health/checks/web"),

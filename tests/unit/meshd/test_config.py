@@ -100,6 +100,9 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
         (MINIMAL + "Loopback: 10.0.0.1\n", "host.yaml:3: Loopback: 10.0.0.1 is not a loopback address"),
         (MINIMAL + "Advertise: {Address: 127.0.0.1}\n", "host.yaml:3: Advertise.Address: no other host reaches"),
         (MINIMAL + "Advertise: {Address: web.example}\n", "Advertise.Address: 'web.example' is no IP address"),
+        (MINIMAL + "Docker: {Enable: true}\n", "host.yaml:3: unknown key Docker.Enable (did you mean Enabled?)"),
+        (MINIMAL + "Docker: {Interval: 0s}\n", "host.yaml:3: Docker.Interval: 0 s is out of range"),
+        (MINIMAL + "Docker: {Socket: tcp://h:1}\n", "Docker.Socket: 'tcp://h:1' is no path (/var/run/docker.sock)"),
         (MINIMAL + "Join: {Address: 'x:1'}\n", "host.yaml:3: Join: needs Address, TokenFile and RootHash"),
     ],
 )

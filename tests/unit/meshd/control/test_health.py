@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestServer
 from meshd.control.health import OUTPUT_LIMIT, Runner, cut, http_health
 from meshd.tasks import Tasks
 from registry.model import Check, CheckResult, InstanceKey
+from tests.unit.meshd.conftest import free_port
 
 KEY = InstanceKey("web", "a", "web-1")
 
@@ -142,6 +143,12 @@ async def test_tcp(bench: Bench) -> None:
     server.close()
     await server.wait_closed()
     assert (await bench.next()).status == "critical"
+
+
+async def test_grpc(bench: Bench) -> None:
+    bench.follow(Check(check_id="c", grpc=f"127.0.0.1:{free_port('127.0.0.1')}/shop", interval=0.01))
+    said = await bench.next()
+    assert (said.status, "UNAVAILABLE" in said.output) == ("critical", True)
 
 
 async def test_ttl_expires_once_and_starts_again_with_a_beat(bench: Bench) -> None:

@@ -34,6 +34,12 @@ def test_an_http_check_with_everything() -> None:
     )  # fmt: skip
 
 
+def test_grpc_of_a_server_and_of_a_service() -> None:
+    assert checks.read({"grpc": "127.0.0.1:80", "interval": "5s"}, "Check", OWN).grpc == "127.0.0.1:80"
+    found = checks.read({"GRPC": "[fd00::5]:80/shop.Cart", "Interval": "5s", "GRPCUseTLS": False}, "Check", OWN)
+    assert found.grpc == "[fd00::5]:80/shop.Cart"
+
+
 def test_tcp_and_ttl() -> None:
     assert checks.read({"tcp": "127.0.0.1:80", "interval": "5s"}, "Check", OWN).tcp == "127.0.0.1:80"
     assert checks.read({"ttl": "15s"}, "Check", OWN).ttl == 15.0
@@ -56,7 +62,11 @@ def test_tcp_and_ttl() -> None:
         ({"HTTP": "http://localhost/", "Interval": "5s", "Method": "TRACE"}, "Check.Method"),
         ({"HTTP": "http://localhost/", "Interval": "5s", "Header": []}, "Check.Header"),
         ({"TTL": "5s", "Status": "pass"}, "Check.Status"),
-        ({"GRPC": "127.0.0.1:80", "Interval": "5s"}, "Check.GRPC"),
+        ({"GRPC": "127.0.0.1:80"}, "Check.Interval"),
+        ({"GRPC": "127.0.0.1", "Interval": "5s"}, "Check.GRPC"),
+        ({"GRPC": "/shop", "Interval": "5s"}, "Check.GRPC"),
+        ({"GRPC": "127.0.0.1:80", "GRPCUseTLS": True, "Interval": "5s"}, "Check.GRPCUseTLS"),
+        ({"GRPC": "127.0.0.1:80", "TTL": "5s"}, "Check"),
         ({"TTL": "5s", "TLSSkipVerify": True}, "Check.TLSSkipVerify"),
         ({"TTL": "5s", "FailuresBeforeCritical": -1}, "Check.FailuresBeforeCritical"),
         ({"TTl": "5s", "Intervall": "5s"}, "Check.Intervall"),
@@ -96,7 +106,8 @@ def test_a_check_that_runs_a_program_is_refused(field: str) -> None:
     ],
 )
 def test_targets_that_are_not_this_host_are_refused_cve_2022_29153(host: str) -> None:
-    for value in ({"HTTP": f"http://{host}:80/", "Interval": "5s"}, {"TCP": f"{host}:80", "Interval": "5s"}):
+    for target in ({"HTTP": f"http://{host}:80/"}, {"TCP": f"{host}:80"}, {"GRPC": f"{host}:80/shop.Cart"}):
+        value: Json = {**target, "Interval": "5s"}
         assert refusal(value)[1].startswith("check target")
 
 

@@ -75,7 +75,7 @@ async def test_maintenance(api: TestClient, deps: Deps) -> None:
     path = "/v1/agent/service/maintenance/web-1"
     assert (await put(api, f"{path}?enable=true&reason=why"))[0] == 200
     assert (deps.agent.services()["web-1"].state, deps.agent.services()["web-1"].reason) == ("maintenance", "why")
-    assert (await put(api, f"{path}?enable=false"))[0] == 200
+    assert (await put(api, f"{path}?enable=False"))[0] == 200  # as Python's clients write it
     assert deps.agent.services()["web-1"].state == "active"
     for query in ("", "?enable=perhaps", "?enable=true&reason=a%0d%0ab"):
         assert (await put(api, path + query))[0] == 400

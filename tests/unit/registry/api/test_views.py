@@ -45,6 +45,12 @@ def test_ids_of_hosts_are_stable_uuids() -> None:
     assert len(views.node_id("a")) == 36
 
 
+@pytest.mark.parametrize("target", ["http", "tcp", "grpc", "ttl"])
+def test_kinds_of_checks(target: str) -> None:
+    value = {"check_id": "c", target: 1.0 if target == "ttl" else "x"}
+    assert views.kind(Check(**value)) == target  # type: ignore[arg-type]  # one field each
+
+
 @pytest.mark.parametrize(
     ("statuses", "worst"),
     [([], "passing"), (["passing", "warning"], "warning"), (["critical", "warning"], "critical"), (["odd"], "odd")],
