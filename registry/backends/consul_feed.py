@@ -29,7 +29,8 @@ Read = Callable[[int, float], Awaitable[Answer]]
 
 
 class Picture(msgspec.Struct, frozen=True):
-    """The catalogue as last read. `epoch` moves when the store's index went backwards; `problem`: contact is lost."""
+    """The catalogue as last read. `problem`: contact is lost. `epoch` moves whenever contact was lost or the index
+    went backwards: who was not looking at that moment must not take what is gone for deregistered."""
 
     entries: Mapping[str, Entry] = {}
     index: int = 0
@@ -188,7 +189,7 @@ class Feed:
             failures = 0
             if answer.index < ask:
                 ask = 0  # restored or wiped: asked again, of the leader, before it is believed
-                self.picture = msgspec.structs.replace(self.picture, epoch=self.picture.epoch + 1)
+                self._begin_anew()
                 continue
             quick = answer.index == ask and time.monotonic() - asked < self._wait / 2
             idle = idle + 1 if quick else 0
@@ -223,8 +224,13 @@ class Feed:
             self._waiting.put_nowait(name)
 
     def _failed(self, part: str, reason: str) -> None:
+        if part not in self._failing:
+            self._begin_anew()
         self._failing[part] = reason
         self._show()
+
+    def _begin_anew(self) -> None:
+        self.picture = msgspec.structs.replace(self.picture, epoch=self.picture.epoch + 1)
 
     def _forget(self, part: str) -> None:
         self._failing.pop(part, None)

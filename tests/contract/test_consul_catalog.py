@@ -84,6 +84,14 @@ async def mesh(
             )  # before its users are cancelled: what is under way is then cut off, not said goodbye to
 
 
+async def ended() -> None:
+    """Connections that were given up end when the server has answered what was asked on them."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(20):
+        while list(getattr(loop, "_transports", ())):  # noqa: ASYNC110 - a transport has no event for its end
+            await asyncio.sleep(0.01)  # sleep: between two looks
+
+
 def instance(mode: str, name: str, service: str = "api") -> Instance:
     return Instance(
         service=service,
@@ -345,7 +353,6 @@ async def test_a_blocking_query_of_the_mesh_wakes_for_the_catalogue_too(consul: 
         known = await host.store.index(keys.PREFIX)
         async with asyncio.timeout(10), running(_put(host)):
             assert await host.store.wait_index(keys.PREFIX, known) > known
-        await asyncio.sleep(1.2)  # sleep: the server answers the query that was given up, and its connection ends
 
 
 async def _register(host: Mesh, one: Instance) -> None:

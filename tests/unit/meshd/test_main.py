@@ -111,6 +111,15 @@ def test_sighup_reloads_and_ends_nothing(started: Started) -> None:
     assert started.process.poll() is None
 
 
+def test_a_token_of_consul_that_cannot_be_read_is_78_and_named(short_tmp: Path) -> None:
+    flags = [flag for flag in settings(short_tmp) if not flag.startswith("Roles")]
+    init(short_tmp / "data", First("a"), time.time())
+    consul = ["Roles=[ca]", "Registry.Kind=consul", "Registry.Addresses=['https://127.0.0.1:1']", "LeaseTTL=15s"]
+    flags += [*consul, f"Registry.TokenFile={short_tmp}/none"]
+    said = refused("run", *[part for flag in flags for part in ("--set", flag)])
+    assert f"Registry: TokenFile {short_tmp}/none: cannot be read" in said
+
+
 def test_no_identity_and_nothing_to_join_with_is_78(short_tmp: Path) -> None:
     sets = [part for flag in settings(short_tmp) for part in ("--set", flag)]
     assert "no identity yet" in refused("run", *sets)

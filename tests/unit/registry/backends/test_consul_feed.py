@@ -144,6 +144,23 @@ async def test_lost_is_said_once_and_everything_again_when_it_is_back(watched: W
     await watched.next(Resync)
 
 
+async def test_who_did_not_look_while_contact_was_lost_is_told_everything_anew(watched: Watched) -> None:
+    """Found as: a wiped Consul that was back before anybody looked passed for many deregistrations."""
+    await watched.next(Resync)
+    watched.services.down = True
+    watched.services.stir()
+    async with asyncio.timeout(5):
+        while not watched.feed.picture.problem:
+            await watched.feed.changed()
+        watched.services.down = False
+        watched.services.write(gone=(instance("1"),))
+        while watched.feed.picture.problem:
+            await watched.feed.changed()
+    event = await watched.next(Resync)
+    assert isinstance(event, Resync)
+    assert [one.key for one in event.entries] == [entry(instance("2", "web")).key]
+
+
 async def test_a_lower_index_is_asked_again_and_then_it_is_everything(watched: Watched) -> None:
     """A wiped or restored Consul: what it lacks has not been deregistered."""
     await watched.next(Resync)
