@@ -85,13 +85,6 @@ def test_bad_configuration_is_78_with_file_and_line(tmp_path: Path) -> None:
     assert f"{path}:2: unknown key Port (did you mean Ports?)" in refused("run", "--config", str(path))
 
 
-def test_registries_of_later_issues_say_so(short_tmp: Path) -> None:
-    flags = [flag for flag in settings(short_tmp) if not flag.startswith("Roles")]
-    init(short_tmp / "data", First("a"), time.time())
-    sets = [part for flag in [*flags, "Registry.Kind=etcd"] for part in ("--set", flag)]
-    assert "etcd is not supported yet" in refused("run", *sets)
-
-
 def test_config_show_names_the_origin_of_each_setting(tmp_path: Path) -> None:
     path = tmp_path / "host.yaml"
     path.write_text("Node: a\nRoles: [registry]\n")
