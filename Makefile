@@ -25,7 +25,7 @@ help: ## this list
 ## -- what people run
 
 .PHONY: demo
-demo: setup ## three hosts on this machine: carry, deny, split, delay, survive (KEEP=1 leaves it up)
+demo: setup ## three hosts on this machine: carry, deny, split, survive (KEEP=1 leaves it up, REGISTRY=consul)
 	@$(PYTHON) -m tests.demo $(ARGS)
 
 .PHONY: test

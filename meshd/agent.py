@@ -39,6 +39,7 @@ from policies.compiled import Event, Events
 from registry.api import registration
 from registry.api.fields import Refused
 from registry.api.registration import Registration
+from registry.ca import names
 from registry.ca.authority import Authority
 from registry.ca.authority import Deps as AuthorityDeps
 from registry.ca.files import Layout
@@ -263,6 +264,14 @@ class Agent:
             authority = self.authority
             self.tasks.start("authority", authority.run)
             self.tasks.start("issuer", lambda: upkeep(Layout(self.host.data), authority, self.log, self.around.now))
+
+    def announce(self) -> None:
+        """Every address and the identity, for the log."""
+        host = self.host
+        self.log.info("listening", api=f"{host.loopback}:{host.ports.api}", admin=host.ports.admin,
+                      inbound=f"{host.bind.inbound}:{host.ports.inbound}", advertise=self.address,
+                      identity=names.node_id(self.identities.trust_domain, host.node),
+                      open_access=host.development)  # fmt: skip
 
     def not_ready(self) -> tuple[str, ...]:
         """Why this host is not ready; empty: it is."""

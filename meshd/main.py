@@ -37,8 +37,7 @@ BAD_CONFIG = 78
 
 
 class Opened(NamedTuple):
-    """A store, where the authority answers, what runs for the store, the store under a caller's token, its own
-    catalogue."""
+    """A store, where the authority answers, what runs for it, itself under a caller's token, its own catalogue."""
 
     store: SessionStore
     addresses: tuple[str, ...]
@@ -63,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             host = load(given.config, os.environ, given.set)
         sys.exit(asyncio.run(serve(host)))
-    except ConfigError as error:
-        for fault in error.faults:
+    except (ConfigError, RegistryError) as error:
+        for fault in getattr(error, "faults", (f"Registry: {error}",)):
             print(f"meshd: {fault}", file=sys.stderr)
         sys.exit(BAD_CONFIG)
 
@@ -92,10 +91,7 @@ async def serve(host: Host) -> int:
 
 async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Event) -> int:
     """The part with an identity: store, agent, listeners, and their end."""
-    try:
-        opened = open_store(host, around.contact)
-    except RegistryError as error:
-        raise ConfigError(Fault("Registry", str(error))) from error
+    opened = open_store(host, around.contact)
     side = Tasks("store", around.log)
     try:
         if opened.run is not None:
@@ -107,10 +103,7 @@ async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Eve
         if "ca" in host.roles:
             side.start("publish", lambda: keep_published(opened.store, files.Layout(host.data), around.log))
         agent.start()
-        around.log.info("listening", api=f"{host.loopback}:{host.ports.api}", admin=host.ports.admin,
-                        inbound=f"{host.bind.inbound}:{host.ports.inbound}", advertise=agent.address,
-                        identity=names.node_id(agent.identities.trust_domain, host.node),
-                        open_access=host.development)  # fmt: skip
+        agent.announce()
         gc.freeze()
         try:
             code = await attend(agent, side, stop)
@@ -142,20 +135,16 @@ def open_store(host: Host, contact: Contact) -> Opened:
     if kind == "mesh":
         from registry.backends.consul import Backoff, ConsulStore
 
-        layout = files.Layout(host.data)
+        layout, addresses = files.Layout(host.data), host.registry.all_addresses
         peer = names.peer_name(files.load_trust_domain(layout))
-        addresses = host.registry.all_addresses
         urls = [address if "://" in address else f"https://{address}" for address in addresses]
-        backoff = Backoff(pause=contact.pause)
-        remote = ConsulStore(urls, ssl=tls.client_context(layout), server_hostname=peer, backoff=backoff)
+        remote = ConsulStore(urls, ssl=tls.client_context(layout), server_hostname=peer, backoff=Backoff(contact.pause))
         return Opened(remote, addresses, acting_as=remote.acting_as)
     if kind == "consul":
         from registry.backends.consul_open import open_consul
 
         store, catalog = open_consul(host.registry, host.node, advertised(host), contact.pause)
         return Opened(store, host.authorities, store.run, store.acting_as, catalog)
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its library writes to stderr, where our JSON lines go
     from registry.backends.etcd_open import open_etcd
 
-    etcd = open_etcd(host.registry, contact.pause)
-    return Opened(etcd, host.authorities, etcd.run, etcd.acting_as)
+    return Opened(etcd := open_etcd(host.registry, contact.pause), host.authorities, etcd.run, etcd.acting_as)

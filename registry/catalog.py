@@ -13,7 +13,7 @@ import msgspec
 
 from registry import keys, values
 from registry.errors import Conflict, Corrupt, NotFound, RegistryError
-from registry.model import Instance, InstanceKey, Node
+from registry.model import Address, Instance, InstanceKey, Node
 from registry.store import Entry, Store
 
 DELETE_AFTER = 30.0  # seconds from withdrawal to deletion: longer than a watch needs to deliver the mark
@@ -37,6 +37,10 @@ class Catalog(Protocol):
     async def services(self) -> Mapping[str, tuple[Instance, ...]]: ...
 
     async def nodes(self) -> tuple[Node, ...]: ...
+
+    async def adopt(self, instance: Instance, inbound: Address | None) -> None:
+        """Take another tool's instance of this host into the mesh, at `inbound`; None: let it go again."""
+        ...
 
 
 class KvCatalog:
@@ -116,6 +120,9 @@ class KvCatalog:
             except Corrupt:
                 continue  # named by the fold of every host
         return tuple(found)
+
+    async def adopt(self, instance: Instance, inbound: Address | None) -> None:
+        """Keys of instances are written by meshd alone: what another tool writes here stays as it is."""
 
     async def run(self) -> None:
         """Delete withdrawn instances when their time has come, for ever."""

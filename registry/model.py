@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 Health = Literal["passing", "warning", "critical"]
+ADOPTED = "meshd-adopted"  # in `meta`
 EndpointState = Literal["passing", "warning", "critical", "suspect", "draining"]
 
 
@@ -110,6 +111,11 @@ class Instance(Struct, frozen=True, kw_only=True):
     state: Literal["active", "withdrawn", "maintenance"] = "active"
     reason: str = ""  # of the maintenance
     inbound: Address | None = None
+
+    @property
+    def adopted(self) -> bool:
+        """Registered by another tool, and taken into the mesh by the meshd of its host."""
+        return ADOPTED in self.meta
 
     @property
     def key(self) -> InstanceKey:

@@ -178,3 +178,17 @@ class SessionStore(Store, Indexed, Protocol):
     async def release(self, key: str, value: bytes, lease: str, *, flags: int = 0) -> bool:
         """Write and let go of the key if this lease holds it (else False)."""
         ...
+
+
+class Behind(msgspec.Struct, frozen=True):
+    """How far a server that answers may be behind its leader (`seconds`); `led` false: it knows no leader."""
+
+    seconds: float
+    led: bool
+
+
+@runtime_checkable
+class Replicated(Protocol):
+    """A store of several servers, any of which may answer reads."""
+
+    def behind(self) -> Behind: ...

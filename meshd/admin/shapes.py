@@ -65,12 +65,18 @@ class ProxyState(Shape, frozen=True, kw_only=True):
 
 
 class RegistryState(Shape, frozen=True, kw_only=True):
-    """`last_event_age` seconds since the registry last gave a sign of life; `reachable` false while it is lost."""
+    """`last_event_age` seconds since the registry last gave a sign of life; `reachable` false while it is lost.
+
+    `last_contact`: seconds by which the server that answers may be behind its leader, -1: none of several servers;
+    `led` false: it knows no leader, reads may be old and writes fail.
+    """
 
     kind: str
     reachable: bool
     last_event_age: float
     index: int
+    last_contact: float = -1.0
+    led: bool = True
 
 
 class Status(Shape, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from policies.schema.service_intentions import ServiceIntentions
 from registry import keys
 from registry.ca import rotation
 from registry.model import Endpoint, Instance
+from registry.store import Behind, Replicated
 
 T = TypeVar("T")
 LEADING = frozenset(("service-router", "service-splitter", "service-resolver"))  # kinds that may send calls elsewhere
@@ -55,11 +56,14 @@ def status(agent: Agent, others: Mapping[str, HostStatus]) -> Status:
 
 def registry(agent: Agent) -> RegistryState:
     heard = max(agent.fold.last_event.values(), default=None)
+    behind = agent.store.behind() if isinstance(agent.store, Replicated) else Behind(-1.0, True)
     return RegistryState(
         kind=agent.host.registry.kind,
         reachable=heard is not None and not agent.fold.unreachable,
         last_event_age=round(agent.around.clock() - heard, 3) if heard is not None else -1.0,
         index=agent.sync.index,
+        last_contact=round(behind.seconds, 3),
+        led=behind.led,
     )
 
 

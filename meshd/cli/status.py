@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from meshd.admin.shapes import ProblemRow, Status
+from meshd.admin.shapes import ProblemRow, RegistryState, Status
 from meshd.cli.output import OUTPUT, emit, rows
 from meshd.cli.target import Target
 
@@ -23,6 +23,13 @@ def status(target: Callable[[], Target], output: str) -> None:
         raise click.exceptions.Exit(1)
 
 
+def behind(registry: RegistryState) -> str:
+    """How old the answers of one of several servers may be."""
+    if not registry.led:
+        return "  NO LEADER: reads may be old, writes fail"
+    return f"  last contact with its leader {registry.last_contact:.1f}s ago" if registry.last_contact >= 0 else ""
+
+
 def show(value: Status) -> None:
     ready = "ready" if value.ready else "NOT READY: " + ", ".join(value.not_ready)
     click.echo(f"host {value.node}  {ready}  meshd {value.version}  trust domain {value.trust_domain}")
@@ -30,6 +37,7 @@ def show(value: Status) -> None:
     reach = "reachable" if registry.reachable else "NOT REACHABLE, serving last known good"
     click.echo(
         f"registry {registry.kind}  {reach}  index {registry.index}  last heard {registry.last_event_age:.1f}s ago"
+        + behind(registry)
     )
     proxy = value.proxy
     if proxy.connected:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from meshd.control.adopt import Adoption
 from meshd.control.health import Runner, cut
 from meshd.control.overdue import Overdue
 from meshd.control.registrations import File, Local, Saved
@@ -66,6 +67,7 @@ class Registrar:
         self._left: dict[InstanceKey, tuple[Instance, float]] = {}  # deregistered, until the watch shows it
         self._results: dict[tuple[str, str], CheckResult] = {}
         self._overdue = Overdue()
+        self._adoption = Adoption(catalog, facts.inbound, facts.entitled, log)
         self._stored: dict[InstanceKey, Instance] | None = None  # of this node, as the registry last showed them
         self._dirty = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -103,10 +105,10 @@ class Registrar:
         """Instances that this host serves, with the address that its proxy dials; withdrawn ones until they are
         deleted, so that running requests finish."""
         mine = {local.instance.key: _dialled(local.instance, local.app) for local in self._local.values()}
-        withdrawn = {key: one for key, one in (self._stored or {}).items() if one.state == "withdrawn"}
+        kept = {key: one for key, one in (self._stored or {}).items() if one.adopted or one.state == "withdrawn"}
         now = self._clock()
         left = {key: one for key, (one, until) in self._left.items() if now < until}
-        for key, instance in (left | withdrawn).items():
+        for key, instance in (left | kept).items():
             if key not in mine:
                 mine[key] = _dialled(instance, self._app(instance.address))
         return tuple(mine[key] for key in sorted(mine))
@@ -158,6 +160,7 @@ class Registrar:
         for local in list(self._local.values()):
             if self._stored.get(local.instance.key) != local.instance:
                 await self._put(local.instance)
+        await self._adoption.take_in(dict(self._stored))
 
     async def _put(self, instance: Instance) -> int:
         index = await self._catalog.register(instance)
@@ -365,6 +368,7 @@ class Registrar:
         for local in self._local.values():
             with contextlib.suppress(RegistryError):
                 await self._catalog.withdraw(local.instance.key)
+        await self._adoption.let_go(dict(self._stored or {}))
 
 
 def _dialled(instance: Instance, app: str) -> Instance:

@@ -111,12 +111,16 @@ class Discovery:
     async def _picture(self, index: int, instances: Sequence[Instance]) -> Picture:
         deps = self._context.deps
         leases = await deps.store.list(keys.LEASES)
+        nodes = {node.name: node for node in await deps.catalog.nodes()}
+        alive = {entry.key.removeprefix(keys.LEASES) for entry in leases.entries}
+        # a host without meshd holds no lease: its instances' own checks speak
+        alive |= {one.node for one in instances if one.inbound is None and one.node not in nodes}
         return Picture(
             index,
             deps.datacenter,
             [instance for instance in instances if instance.state != "withdrawn"],
-            {node.name: node for node in await deps.catalog.nodes()},
-            frozenset(entry.key.removeprefix(keys.LEASES) for entry in leases.entries),
+            nodes,
+            frozenset(alive),
         )
 
 

@@ -21,7 +21,7 @@ from registry.backends.consul_registry import ConsulRegistry
 from registry.backends.consul_service import CHECK, MAINTENANCE, OURS, HealthRow
 from registry.catalog import DELETE_AFTER, KvCatalog
 from registry.errors import Conflict, Corrupt, Denied, NotFound, RegistryError, Unavailable
-from registry.model import Instance, InstanceKey
+from registry.model import Address, Instance, InstanceKey, Mesh
 
 Mode = Literal["agent", "agentless"]
 
@@ -51,7 +51,7 @@ class ConsulCatalog(KvCatalog):
         self._registry = registry
         self._own_node = node
         self._address = address
-        self._mode = mode
+        self.mode = mode
         self._agent_known = False
         self._mine: dict[InstanceKey, Instance] = {}  # as registered by us
 
@@ -83,12 +83,23 @@ class ConsulCatalog(KvCatalog):
         self._mine.pop(key, None)
         return await self._visible(marked)
 
+    async def adopt(self, instance: Instance, inbound: Address | None) -> None:
+        """With an agent: its registration gets the mesh's metadata and address, its checks stay. Raises Denied."""
+        if self.mode != "agent":
+            return  # the node is meshd's own: no other tool registers there
+        await self._check_agent()
+        services: dict[str, dict[str, Any]] = await self._registry.api.http.get(_read_services, "/v1/agent/services")
+        found = next((one for name, one in services.items() if consul_service.name(name) == instance.id), None)
+        if found is not None:
+            mesh = Mesh(upstreams=consul_service.sidecar_upstreams(services.values(), found["ID"]))
+            await self._call("/v1/agent/service/register", consul_service.adopted_body(found, mesh, inbound))
+
     async def run(self) -> None:
         """Delete what was withdrawn, and agentless write the rest again, for ever."""
         await asyncio.gather(super().run(), self._repeat())
 
     async def _repeat(self) -> None:
-        while self._mode == "agentless":
+        while self.mode == "agentless":
             await asyncio.sleep(AGAIN)
             with contextlib.suppress(RegistryError):  # what stays missing is seen, and put by who registered it
                 await self.repeat()
@@ -101,7 +112,7 @@ class ConsulCatalog(KvCatalog):
     # ---- writes ---------------------------------------------------------------------------------------------------
 
     async def _put(self, instance: Instance) -> None:
-        if self._mode == "agent":
+        if self.mode == "agent":
             await self._put_agent(instance)
         else:
             await self._put_catalog(instance)
@@ -147,7 +158,7 @@ class ConsulCatalog(KvCatalog):
         if found is None or found.state != "withdrawn":
             return False
         try:
-            if self._mode == "agent":
+            if self.mode == "agent":
                 await self._call(f"/v1/agent/service/deregister/{key.id}")
             else:
                 await self._call("/v1/catalog/deregister", {"Node": key.node, "ServiceID": key.id})
@@ -209,6 +220,14 @@ def _find(rows: Iterable[HealthRow], key: InstanceKey) -> HealthRow | None:
 
 def _check_ids(row: HealthRow | None) -> frozenset[str]:
     return frozenset(check.CheckID for check in (row.Checks or ())) if row is not None else frozenset()
+
+
+def _read_services(answer: base.Response) -> dict[str, dict[str, Any]]:
+    check(answer, "the agent's services")
+    try:
+        return {one["ID"]: one for one in msgspec.json.decode(answer.content, type=dict[str, dict[str, Any]]).values()}
+    except (msgspec.DecodeError, KeyError) as error:
+        raise Unavailable(f"/v1/agent/services: not an answer of a Consul agent: {error}") from error
 
 
 def _read_self(answer: base.Response) -> _Self:

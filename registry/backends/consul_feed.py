@@ -9,6 +9,7 @@ when an index goes backwards; an answer is always compared with what was known. 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from functools import partial
 
 import msgspec
 
@@ -83,7 +84,7 @@ def _withdrawn(entry: Entry) -> Entry | None:
         found = values.read_instance(entry.key, entry.value)
     except Corrupt:
         return None
-    return None if found.inbound is not None else _marked(entry, found)
+    return None if found.inbound is not None and not found.adopted else _marked(entry, found)
 
 
 def _marked(entry: Entry, found: Instance) -> Entry:
@@ -158,11 +159,8 @@ class Feed:
     async def _reader(self) -> None:
         while True:
             name = await self._waiting.get()
-
-            async def read(after: int, wait: float, name: str = name) -> Answer:
-                return await self._services.service(name, after, wait)
-
-            await self._follow(name, read, lambda name=name: self._wants(name))  # type: ignore[misc]  # bound here
+            read = partial(self._services.service, name)
+            await self._follow(name, read, partial(self._wants, name))
             self._assigned.discard(name)
             self._forget(name)
 

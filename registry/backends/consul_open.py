@@ -51,7 +51,10 @@ class TokenFile:
 def open_consul(
     settings: Settings, node: str, address: str, pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> tuple[ConsulRegistry, ConsulCatalog]:
-    """`node` and `address`: of this host. Nothing is asked yet: a host starts without its registry. Raises Denied naming a file that cannot be used."""
+    """`node` and `address`: of this host. Nothing is asked yet: a host starts without its registry.
+
+    Raises Denied naming a file that cannot be used.
+    """
     token = TokenFile(Path(settings.token_file)) if settings.token_file else None
     if token is not None and token() is None:
         raise Denied(f"TokenFile {settings.token_file}: cannot be read, or is empty")

@@ -14,7 +14,7 @@ from registry.backends.consul_feed import Feed
 from registry.backends.consul_http import Api
 from registry.backends.consul_services import Services
 from registry.errors import Denied
-from registry.store import Entry, Listing, Op, Watch
+from registry.store import Behind, Entry, Listing, Op, Watch
 
 
 class ConsulRegistry(ConsulStore):
@@ -41,6 +41,10 @@ class ConsulRegistry(ConsulStore):
     async def run(self) -> None:
         """Follow the catalogue, for ever."""
         await self.feed.run()
+
+    def behind(self) -> Behind:
+        """Of the last answer about the catalogue: keys are always read as the leader has them."""
+        return Behind(self.feed.age, self.feed.led)
 
     def acting_as(self, token: str) -> "ConsulRegistry":
         other = super().acting_as(token)

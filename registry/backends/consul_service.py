@@ -17,7 +17,18 @@ import msgspec
 
 from registry import keys
 from registry.errors import Corrupt, TooLarge
-from registry.model import Address, Check, CheckResult, Health, Instance, Mesh, Struct, Weights
+from registry.model import (
+    ADOPTED,
+    Address,
+    Check,
+    CheckResult,
+    Health,
+    Instance,
+    Mesh,
+    Struct,
+    Upstream,
+    Weights,
+)
 
 PAIRS = 64  # Consul's limit of pairs in Meta
 PIECE = 512  # characters of a value
@@ -139,12 +150,45 @@ def catalog_body(instance: Instance, node_address: str) -> dict[str, Any]:
     }
 
 
+def adopted_body(found: Mapping[str, Any], mesh: Mesh, inbound: Address | None) -> dict[str, Any]:
+    """Another tool's registration, as its agent shows it, with the mesh's part added; `inbound` None: taken out."""
+    meta = {key: value for key, value in (found["Meta"] or {}).items() if key != ADOPTED and not CARRIED.match(key)}
+    tagged = {key: value for key, value in (found.get("TaggedAddresses") or {}).items() if key != TAGGED}
+    if inbound is not None:
+        tagged[TAGGED] = {"Address": inbound.address, "Port": inbound.port}
+        plain = Instance(service="-", node="-", id=found["ID"], address="-", port=1, meta=meta, mesh=mesh)
+        meta = {**meta, ADOPTED: "true", **_packed(plain)}
+    kept = {key: found[key] for key in ("ID", "Tags", "Address", "Port", "Weights", "EnableTagOverride")}
+    return {"Name": found["Service"], **kept, "Meta": meta, "TaggedAddresses": tagged}
+
+
+def sidecar_upstreams(services: Iterable[Mapping[str, Any]], service_id: str) -> tuple[Upstream, ...]:
+    """What the sidecar of a service declares (`Connect.SidecarService`), of all services of an agent."""
+    proxies = [one.get("Proxy") or {} for one in services if one.get("Kind") == "connect-proxy"]
+    rows = [row for proxy in proxies if proxy.get("DestinationServiceID") == service_id for row in _rows(proxy)]
+    return tuple(
+        Upstream(
+            service=row["DestinationName"],
+            local_bind_port=row["LocalBindPort"],
+            local_bind_address=row.get("LocalBindAddress") or "",
+        )
+        for row in rows
+        if row.get("DestinationType") in ("service", "", None)
+        and keys.valid_name(row.get("DestinationName", ""))
+        and row.get("LocalBindPort")
+    )
+
+
+def _rows(proxy: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return proxy.get("Upstreams") or []
+
+
 def maintenance_reason(instance: Instance) -> str:
     return OURS + (f"{instance.state}: {instance.reason}" if instance.reason else instance.state)
 
 
 def _packed(instance: Instance) -> dict[str, str]:
-    room = PAIRS - len(instance.meta)
+    room = PAIRS - 1 - len(instance.meta)
     for results in (instance.results, tuple(map(_short, instance.results))):
         carried = Carried(
             mesh=instance.mesh,
@@ -197,12 +241,12 @@ def _own(row: HealthRow) -> Instance:
     """
     found = row.Service
     meta = found.Meta or {}
+    checks = [one for one in row.Checks or () if one.ServiceID and _is_foreign_check(one, found.ID)]
     try:
         text = "".join(meta[key] for key in sorted(filter(CARRIED.match, meta)))
         carried = msgspec.json.decode(text.encode(), type=Carried)
     except msgspec.DecodeError as error:
         raise Corrupt(f"service {found.ID} on {row.Node.Node}: its meshd metadata: {error}") from error
-    others = [_health(one) for one in row.Checks or () if one.ServiceID and _is_foreign_check(one, found.ID)]
     state, reason = carried.state, carried.reason
     switched = maintenance(row)
     if state == "active" and switched is not None:
@@ -220,8 +264,8 @@ def _own(row: HealthRow) -> Instance:
         weights=found.weights or Weights(),
         mesh=carried.mesh,
         checks=carried.checks,
-        results=carried.results,
-        health=_worst([carried.health, *others]),
+        results=_results(checks) if ADOPTED in meta else carried.results,
+        health=_worst([carried.health, *map(_health, checks)]),
         state=_state(state),
         reason=reason,
         inbound=Address(address=tagged.address, port=tagged.port) if tagged is not None else None,
@@ -242,13 +286,17 @@ def _foreign(row: HealthRow) -> Instance:
         meta=found.Meta or {},
         node_meta=row.Node.Meta or {},
         weights=found.weights or Weights(),
-        results=tuple(
-            CheckResult(check_id=check.CheckID, status=_health(check), output=check.Output[:MAX_OUTPUT])
-            for check in sorted(checks, key=lambda check: check.CheckID)
-        ),
+        results=_results(checks),
         health=_worst(map(_health, checks)),
         state="active" if switched is None else "maintenance",
         reason="" if switched is None else printable(switched.Notes),
+    )
+
+
+def _results(checks: Iterable[CheckRow]) -> tuple[CheckResult, ...]:
+    return tuple(
+        CheckResult(check_id=check.CheckID, status=_health(check), output=check.Output[:MAX_OUTPUT])
+        for check in sorted(checks, key=lambda check: check.CheckID)
     )
 
 
@@ -257,7 +305,8 @@ def _is_foreign_check(check: CheckRow, service_id: str) -> bool:
 
 
 def _health(check: CheckRow) -> Health:
-    return check.Status if check.Status in ("passing", "warning") else "critical"  # type: ignore[return-value]  # narrowed
+    known: Mapping[str, Health] = {"passing": "passing", "warning": "warning"}
+    return known.get(check.Status, "critical")
 
 
 def _worst(found: Iterable[Health]) -> Health:

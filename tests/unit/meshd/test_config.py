@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from meshd.config import ConfigError, Host, duration, load, source_address
+from tests.tools import ROOT
 
+CONSUL = (
+    "Node: a\nRegistry: {Kind: consul, Addresses: ['https://10.0.0.9:8501']}\n"
+    f"Join: {{Address: '10.0.0.1:15444', TokenFile: /t, RootHash: {'a' * 64}}}\n"
+)
 MINIMAL = "Node: a\nRoles: [registry, ca]\n"
 
 
@@ -82,8 +87,23 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
         ("Node: a\n", "Registry.Kind: sqlite is the embedded registry and needs the role registry"),
         ("Node: a\nRegistry: {Kind: mesh}\n", "host.yaml:2: Registry.Address: missing"),
         ("Node: a\nRegistry: {Kind: zk}\n", "host.yaml:2: Registry.Kind: Invalid enum value 'zk'"),
+        ("Node: a\nRegistry: {Kind: etcd}\n", "host.yaml:2: Registry.Addresses: missing"),
+        ("Node: a\nRegistry: {Kind: etcd, Address: 'unix:///x'}\n", "'unix:///x' is no address of etcd"),
+        ("Node: a\nRegistry: {Kind: etcd, Address: 'http://b', CAFile: /x}\n", "'http://b' is without TLS, but its"),
+        ("Node: a\nRegistry: {Kind: etcd, Address: b, KeyFile: /x}\n", "Registry.KeyFile: means nothing without Cert"),
+        ("Node: a\nRegistry: {Kind: etcd, Address: b}\n", "Join.Address: missing (address:15444 of the host with"),
+        ("Node: a\nRegistry: {Kind: etcd, Address: b, Mode: agent}\n", "Registry.Mode: means nothing with Kind: etcd"),
+        ("Node: a\nRoles: [registry, ca]\nRegistry: {Kind: etcd, Address: b}\n", "serves sqlite, not etcd"),
         (MINIMAL + "Registry: {TokenFile: /x}\n", "host.yaml:3: Registry.TokenFile: means nothing with Kind: sqlite"),
         (MINIMAL + "Registry: {Address: 'b:1'}\n", "host.yaml:3: Registry.Address: means nothing with Kind: sqlite"),
+        (MINIMAL + "Registry: {Mode: agent}\n", "host.yaml:3: Registry.Mode: means nothing with Kind: sqlite"),
+        (CONSUL + "Roles: [registry, ca]\n", "Roles: the role registry serves sqlite, not consul"),
+        (CONSUL + "LeaseTTL: 9s\n", "LeaseTTL: 9 s: Consul's sessions take no less than 10 s"),
+        (CONSUL.replace("https://", ""), "'10.0.0.9:8501' has no scheme (https://10.0.0.9:8501 or"),
+        (CONSUL.replace("Join", "# "), "Join.Address: missing (address:15444 of the host with the role ca"),
+        ("Node: a\nRegistry: {Kind: consul}\n", "host.yaml:2: Registry.Addresses: missing"),
+        ("Node: a\nRegistry: {Kind: consul, KeyFile: k}\n", "Registry.KeyFile: means nothing without CertFile"),
+        ("Node: a\nRegistry: {Kind: consul, Mode: both}\n", "host.yaml:2: Registry.Mode: Invalid enum value 'both'"),
         (MINIMAL + "Loopback: 10.0.0.1\n", "host.yaml:3: Loopback: 10.0.0.1 is not a loopback address"),
         (MINIMAL + "Advertise: {Address: 127.0.0.1}\n", "host.yaml:3: Advertise.Address: no other host reaches"),
         (MINIMAL + "Advertise: {Address: web.example}\n", "Advertise.Address: 'web.example' is no IP address"),
@@ -92,6 +112,31 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
 )
 def test_fault_names_place_and_hint(tmp_path: Path, text: str, expected: str) -> None:
     assert any(expected in fault for fault in faults(tmp_path, text)), faults(tmp_path, text)
+
+
+def test_a_consul_is_used_as_it_is_named(tmp_path: Path) -> None:
+    host = load(write(tmp_path, CONSUL), {})
+    assert (host.registry.all_addresses, host.registry.mode) == (("https://10.0.0.9:8501",), "")
+    assert host.authorities == ("10.0.0.1:15444",), "where it joined is where it asks for certificates"
+
+
+def test_the_role_ca_alone_goes_with_a_registry_of_its_own_kind(tmp_path: Path) -> None:
+    host = load(write(tmp_path, CONSUL.replace("Join", "# ") + "Roles: [ca]\nBind: {Peer: 10.0.0.1}\n"), {})
+    assert host.authorities == ("10.0.0.1:15444",)
+    assert any("role ca without the role registry" in fault for fault in faults(tmp_path, "Node: a\nRoles: [ca]\n"))
+
+
+def test_the_example_of_a_host_with_consul_is_one(tmp_path: Path) -> None:
+    host = load(ROOT / "deploy" / "consul" / "meshd.yaml", {})
+    assert (host.registry.kind, host.registry.mode) == ("consul", "agent")
+
+
+def test_beside_an_etcd_the_authority_needs_no_registry_and_the_others_ask_it_where_they_joined(tmp_path: Path) -> None:
+    registry = "Registry: {Kind: etcd, Addresses: ['https://b:2379'], TokenFile: /t, CAFile: /c}\n"
+    first = load(write(tmp_path, "Node: a\nRoles: [ca]\nBind: {Peer: 127.0.0.7}\n" + registry), {})
+    assert first.authorities == ("127.0.0.7:15444",)
+    join = f"Join: {{Address: 'a:15444', TokenFile: /j, RootHash: {'a' * 64}}}\n"
+    assert load(write(tmp_path, "Node: b\n" + registry + join), {}).authorities == ("a:15444",)
 
 
 def test_all_unknown_keys_are_named_at_once(tmp_path: Path) -> None:

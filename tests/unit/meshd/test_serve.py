@@ -1,5 +1,6 @@
 """Listeners: who may connect where, and what tells one store from another."""
 
+import io
 import socket
 import ssl
 import time
@@ -8,12 +9,15 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from meshd import serve
 from meshd.config import Host, Register
 from meshd.placed import ConfigError
-from meshd.serve import access, bind, publish_authority
+from meshd.serve import access, bind, keep_published, publish_authority
+from meshd.telemetry.log import Log
 from registry import keys
 from registry.ca import files, names, tls
 from registry.ca.init import First, init
+from registry.errors import Unavailable
 from tests.fakes.store import MemoryStore
 from tests.unit.meshd.conftest import Single
 
@@ -75,3 +79,27 @@ async def test_another_meshs_store_is_noticed(tmp_path: Path) -> None:
     assert await publish_authority(store, layout) == ""
     await store.put(keys.STORE_ID, b"another")
     assert "another mesh" in await publish_authority(store, layout)
+
+
+class Away(MemoryStore):
+    """Refuses its first writes."""
+
+    refusals = 2
+
+    async def put(
+        self, key: str, value: bytes, *, expect: int | None = None, lease: str | None = None, flags: int = 0
+    ) -> int:
+        if self.refusals:
+            self.refusals -= 1
+            raise Unavailable("nobody answers")
+        return await super().put(key, value, expect=expect, lease=lease, flags=flags)
+
+
+async def test_an_authority_is_published_when_its_store_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "PUBLISH_RETRY", 0.01)
+    init(tmp_path, First("a"), time.time())
+    store, log = Away(), Log(io.StringIO(), time.time)
+    await keep_published(store, files.Layout(tmp_path), log)
+    assert await store.get(keys.STORE_ID) is not None

@@ -36,3 +36,15 @@ def test_status_is_1_and_names_a_refused_document(meshctl: Run, api: MeshApi) ->
     done = meshctl("status")
     assert done.returncode == 1
     assert "service-router/api line 2 at Rout: REFUSED: unknown field Rout; Routes?" in done.stdout
+
+
+def test_status_says_how_old_a_servers_answers_may_be(meshctl: Run, api: MeshApi) -> None:
+    consul = RegistryState(kind="consul", reachable=True, last_event_age=0.5, index=12, last_contact=2.25)
+    for registry, said in (
+        (consul, "last contact with its leader 2.2s ago"),
+        (msgspec.structs.replace(consul, led=False), "NO LEADER: reads may be old, writes fail"),
+    ):
+        api.answer("GET", "/v1/mesh/status", msgspec.structs.replace(STATUS, registry=registry))
+        assert said in meshctl("status").stdout
+    api.answer("GET", "/v1/mesh/status", STATUS)
+    assert "leader" not in meshctl("status").stdout

@@ -8,11 +8,12 @@ from aiohttp.test_utils import TestClient
 from registry import keys
 from registry.api.context import Deps
 from registry.backends.sqlite import SqliteStore
-from registry.model import Check, CheckResult, Instance, InstanceKey
+from registry.model import Address, Check, CheckResult, Instance, InstanceKey
 
 
 def instance(service: str = "web", node: str = "n1", **more: Any) -> Instance:
-    return Instance(service=service, node=node, id=f"{service}-{node}", address="10.0.0.1", port=80, **more)
+    given = {"inbound": Address(address="10.0.0.1", port=15443), **more}
+    return Instance(service=service, node=node, id=f"{service}-{node}", address="10.0.0.1", port=80, **given)
 
 
 async def get(api: TestClient, path: str) -> Any:
@@ -45,6 +46,13 @@ async def test_passing_needs_every_check_and_the_hosts_lease(api: TestClient, de
     await deps.catalog.register(instance(state="maintenance", reason="why"))
     assert await get(api, "/v1/health/service/web?passing") == []
     assert [c["Notes"] for c in await get(api, "/v1/health/checks/web")] == ["why"]
+
+
+async def test_a_host_without_meshd_holds_no_lease_and_its_services_pass_by_their_checks(
+    api: TestClient, deps: Deps
+) -> None:
+    await deps.catalog.register(instance(node="n3", inbound=None))
+    assert [e["Node"]["Node"] for e in await get(api, "/v1/health/service/web?passing")] == ["n3"]
 
 
 async def test_what_is_withdrawn_is_gone_at_once(api: TestClient, deps: Deps) -> None:
