@@ -131,20 +131,16 @@ def open_store(host: Host, contact: Contact) -> Opened:
     if kind == "mesh":
         from registry.backends.consul import Backoff, ConsulStore
 
-        layout = files.Layout(host.data)
+        layout, addresses = files.Layout(host.data), host.registry.all_addresses
         peer = names.peer_name(files.load_trust_domain(layout))
-        addresses = host.registry.all_addresses
         urls = [address if "://" in address else f"https://{address}" for address in addresses]
-        backoff = Backoff(pause=contact.pause)
-        remote = ConsulStore(urls, ssl=tls.client_context(layout), server_hostname=peer, backoff=backoff)
+        remote = ConsulStore(urls, ssl=tls.client_context(layout), server_hostname=peer, backoff=Backoff(contact.pause))
         return Opened(remote, addresses, acting_as=remote.acting_as)
     if kind == "consul":
         from registry.backends.consul_open import open_consul
 
         store, catalog = open_consul(host.registry, host.node, advertised(host), contact.pause)
         return Opened(store, host.authorities, store.run, store.acting_as, catalog)
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its library writes to stderr, where our JSON lines go
     from registry.backends.etcd_open import open_etcd
 
-    etcd = open_etcd(host.registry, contact.pause)
-    return Opened(etcd, host.authorities, etcd.run, etcd.acting_as)
+    return Opened(etcd := open_etcd(host.registry, contact.pause), host.authorities, etcd.run, etcd.acting_as)

@@ -5,9 +5,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
-from registry.backends.etcd import EtcdStore
-from registry.backends.etcd_links import Backoff, Tls, secure
 from registry.errors import Denied
+
+try:
+    from registry.backends.etcd import EtcdStore
+    from registry.backends.etcd_links import Backoff, Tls, secure
+except ImportError as error:  # an optional dependency: whoever configures it is told, not shown a traceback
+    raise Denied(f"Kind: etcd needs grpcio and protobuf, pip install 'meshd[etcd]': {error}") from error
 
 
 class Settings(Protocol):

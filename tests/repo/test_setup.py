@@ -155,7 +155,7 @@ def test_somebodys_own_service_policy_stays(tree: Path, bare: Path, tmp_path: Pa
     assert (tmp_path / "policy-rc.d").read_text() == "#!/bin/sh\nexit 0\n"
 
 
-@pytest.mark.parametrize("name", ["proxy", "requirements", "tools", "venv", "wheel"])
+@pytest.mark.parametrize("name", ["protobuf", "proxy", "requirements", "tools", "venv", "wheel"])
 def test_scripts_are_plain_shell(name: str) -> None:
     done = subprocess.run(
         ["sh", "-n", f"deploy/setup/{name}.sh"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -87,6 +87,13 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
         ("Node: a\n", "Registry.Kind: sqlite is the embedded registry and needs the role registry"),
         ("Node: a\nRegistry: {Kind: mesh}\n", "host.yaml:2: Registry.Address: missing"),
         ("Node: a\nRegistry: {Kind: zk}\n", "host.yaml:2: Registry.Kind: Invalid enum value 'zk'"),
+        ("Node: a\nRegistry: {Kind: etcd}\n", "host.yaml:2: Registry.Addresses: missing"),
+        ("Node: a\nRegistry: {Kind: etcd, Address: 'unix:///x'}\n", "'unix:///x' is no address of etcd"),
+        ("Node: a\nRegistry: {Kind: etcd, Address: 'http://b', CAFile: /x}\n", "'http://b' is without TLS, but its"),
+        ("Node: a\nRegistry: {Kind: etcd, Address: b, KeyFile: /x}\n", "Registry.KeyFile: means nothing without Cert"),
+        ("Node: a\nRegistry: {Kind: etcd, Address: b}\n", "Join.Address: missing (address:15444 of the host with"),
+        ("Node: a\nRegistry: {Kind: etcd, Address: b, Mode: agent}\n", "Registry.Mode: means nothing with Kind: etcd"),
+        ("Node: a\nRoles: [registry, ca]\nRegistry: {Kind: etcd, Address: b}\n", "serves sqlite, not etcd"),
         (MINIMAL + "Registry: {TokenFile: /x}\n", "host.yaml:3: Registry.TokenFile: means nothing with Kind: sqlite"),
         (MINIMAL + "Registry: {Address: 'b:1'}\n", "host.yaml:3: Registry.Address: means nothing with Kind: sqlite"),
         (MINIMAL + "Registry: {Mode: agent}\n", "host.yaml:3: Registry.Mode: means nothing with Kind: sqlite"),
@@ -125,6 +132,14 @@ def test_the_role_ca_alone_goes_with_a_registry_of_its_own_kind(tmp_path: Path) 
 def test_the_example_of_a_host_with_consul_is_one(tmp_path: Path) -> None:
     host = load(ROOT / "deploy" / "consul" / "meshd.yaml", {})
     assert (host.registry.kind, host.registry.mode) == ("consul", "agent")
+
+
+def test_beside_an_etcd_the_authority_needs_no_registry_and_the_others_ask_it_where_they_joined(tmp_path: Path) -> None:
+    registry = "Registry: {Kind: etcd, Addresses: ['https://b:2379'], TokenFile: /t, CAFile: /c}\n"
+    first = load(write(tmp_path, "Node: a\nRoles: [ca]\nBind: {Peer: 127.0.0.7}\n" + registry), {})
+    assert first.authorities == ("127.0.0.7:15444",)
+    join = f"Join: {{Address: 'a:15444', TokenFile: /j, RootHash: {'a' * 64}}}\n"
+    assert load(write(tmp_path, "Node: b\n" + registry + join), {}).authorities == ("a:15444",)
 
 
 def test_all_unknown_keys_are_named_at_once(tmp_path: Path) -> None:

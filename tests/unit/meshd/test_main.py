@@ -113,6 +113,20 @@ def test_a_token_of_consul_that_cannot_be_read_is_78_and_named(short_tmp: Path) 
     assert f"Registry: TokenFile {short_tmp}/none: cannot be read" in said
 
 
+def test_files_of_the_registrys_settings_that_are_missing_are_78(short_tmp: Path) -> None:
+    flags = [flag for flag in settings(short_tmp) if not flag.startswith("Roles")]
+    init(short_tmp / "data", First("a"), time.time())
+    etcd = ["Roles=[ca]", "Registry.Kind=etcd", "Registry.Address=127.0.0.1:1", "Registry.TokenFile=/nonexistent"]
+    sets = [part for flag in [*flags, *etcd] for part in ("--set", flag)]
+    assert "meshd: Registry: a file of the registry's settings cannot be read" in refused("run", *sets)
+
+
+def test_grpc_is_imported_only_when_it_is_configured() -> None:
+    """It costs 10 MB and 100 ms."""
+    code = "import sys, meshd.main; sys.exit('grpc' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 0
+
+
 def test_no_identity_and_nothing_to_join_with_is_78(short_tmp: Path) -> None:
     sets = [part for flag in settings(short_tmp) for part in ("--set", flag)]
     assert "no identity yet" in refused("run", *sets)

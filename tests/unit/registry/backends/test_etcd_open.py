@@ -1,5 +1,8 @@
 """A store from a host's configuration: files that are wanted, read and read again."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from registry.backends.etcd_links import Tls
 from registry.backends.etcd_open import open_etcd, tls
 from registry.errors import Denied
 from tests.fakes.etcd import FakeEtcd
+from tests.tools import ROOT
 
 
 @dataclass
@@ -65,3 +69,13 @@ async def test_the_account_of_the_file_is_used(tmp_path: Path) -> None:
         store = open_etcd(Settings((etcd.address,), token_file=file(tmp_path, "token", "node:secret\n")))
         assert await store.index("mesh/v1/") == etcd.revision
         await store.close()
+
+
+def test_without_its_libraries_the_host_is_told_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "grpc.py").write_text("raise ImportError('no grpc here')")
+    code = "import registry.backends.etcd_open"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert "registry.errors.Denied: Kind: etcd needs grpcio and protobuf, pip install 'meshd[etcd]'" in done.stderr
