@@ -108,7 +108,10 @@ class Stream:
                 continue
             if failures:
                 await self._client.links.reload()
-                await self._recognise()
+                if not await self._recognised():
+                    failures += 1
+                    await self._backoff.pause(self._backoff.after(failures - 1))
+                    continue
             member = self._client.links.member
             end = await self._session()
             await self._client.links.retire()
@@ -226,18 +229,24 @@ class Stream:
         else:
             watch.refused(answer.cancel_reason or "the server has ended the watch")
 
-    async def _recognise(self) -> None:
-        """After a loss of contact: is it still the same store? A wiped one may have grown past our revisions."""
+    async def _recognised(self) -> bool:
+        """After a loss of contact: is it still the same store? A wiped one may have grown past our revisions.
+
+        False: nobody answers, so the watches must not go on yet.
+        """
         if self._anchor is None or not self._watches:
-            return
+            return True
         try:
             same = await _holds(self._client, self._anchor)
-        except (Denied, Unavailable):
-            return  # nobody to ask yet, or we may not: the watches will say
+        except Denied:
+            return True  # what we may not read was seen with other rights: the watches will say
+        except Unavailable:
+            return False
         if not same:
             self._anchor = None
             for watch in list(self._watches.values()):
                 watch.restart()
+        return True
 
 
 async def _holds(client: Client, seen: Entry) -> bool:
