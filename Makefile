@@ -13,6 +13,8 @@ CARGO_FLAGS := --locked --manifest-path $(CRATE)
 TEST_MARKS := not mesh_long and not quick_start and not wheel
 # Foreign programs: what tests and the bench drive and compare with.
 TOOLS := consul py-consul nginx haproxy wrk dockerd
+# Two at a time, a file's tests together: the stories of one file share their hosts.
+PYTEST_ARGS ?= -q -n 2 --dist loadfile
 FUZZ_SECONDS ?= 30
 NAME ?= kv-to-request
 

@@ -18,6 +18,8 @@ from meshd.agent import Agent
 from meshd.control.status import HostStatus
 from meshd.dataplane.frames import Broken
 from policies.compiled import ExplainRequest, Stats
+from policies.schema.service_defaults import ServiceDefaults
+from policies.select import Index
 from registry import keys
 from registry.api import access, answers
 from registry.api.access import Action
@@ -106,7 +108,8 @@ class Desk:
             for one in known
         )
         hits = {one.name: one.count for one in stats.rules} if stats else {}
-        return answers.json(request, service_view.build(name, resources, rows, hits))
+        said = Index(agent.documents.good).find(ServiceDefaults, name)
+        return answers.json(request, service_view.build(name, resources, rows, hits, said))
 
     async def get_certs(self, request: web.Request) -> web.StreamResponse:
         return answers.json(request, views.certificates(self._agent))

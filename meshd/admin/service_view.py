@@ -20,12 +20,18 @@ from policies.compiled import (
     Source,
     Upstream,
 )
+from policies.schema.service_defaults import ServiceDefaults
 
 
 def build(
-    name: str, resources: Iterable[AnyResource], rows: tuple[EndpointRow, ...], hits: Mapping[str, int]
+    name: str,
+    resources: Iterable[AnyResource],
+    rows: tuple[EndpointRow, ...],
+    hits: Mapping[str, int],
+    said: ServiceDefaults | None = None,
 ) -> ServiceView:
-    """`resources`: compiled for a host that calls and hosts the service; `hits` by origin, of the local proxy."""
+    """`resources`: compiled for a host that calls and hosts the service; `hits` by origin, of the local proxy.
+    `said`: the document that these resources come from where they do not name it."""
     found = list(resources)
     service = next((one for one in found if isinstance(one, Service) and one.name == name), Service(name=name))
     routes = next((one for one in found if isinstance(one, Routes) and one.name == name), None)
@@ -34,7 +40,7 @@ def build(
         name=name,
         protocol=service.protocol,
         endpoints=rows,
-        settings=tuple(settings(service, routes, inbound)),
+        settings=(protocol(service, rows, said), *settings(service, routes, inbound, said)),
         routes=tuple(rule_row(rule, hits) for rule in routes.rules) if routes else (),
         faults=tuple(fault_row(fault, hits) for fault in routes.faults) if routes else (),
         intentions=tuple(intentions(inbound)) if inbound else (),
@@ -46,8 +52,9 @@ def subsets(resources: Iterable[AnyResource]) -> dict[str, tuple[str, ...]]:
     return {one.name: one.subsets for one in resources if isinstance(one, Endpoint)}
 
 
-def settings(service: Service, routes: Routes | None, inbound: Inbound | None) -> Iterable[Setting]:
-    yield Setting(name="Protocol", value=service.protocol, origin=protocol_origin(service, inbound))
+def settings(
+    service: Service, routes: Routes | None, inbound: Inbound | None, said: ServiceDefaults | None
+) -> Iterable[Setting]:
     yield from upstream("", service.upstream)
     for caller, override in sorted(service.callers.items()):
         yield from upstream(f"{caller}: ", override)
@@ -60,18 +67,31 @@ def settings(service: Service, routes: Routes | None, inbound: Inbound | None) -
         budget = f"{retry.budget.percent / 100:g} % + {retry.budget.min_per_second}/s"
         yield Setting(name="RetryBudget", value=budget, origin=retry.origin)
     if inbound:
-        limit = str(inbound.max_connections) if inbound.max_connections else "none"
-        yield Setting(name="MaxInboundConnections", value=limit, origin=f"inbound/{inbound.name}")
-        yield Setting(
-            name="LocalConnectTimeout", value=milliseconds(inbound.connect_timeout_ms), origin=f"inbound/{inbound.name}"
-        )
+        yield from own_side(inbound, said)
         fallback = inbound.permissions
         yield Setting(name="DefaultIntention", value=fallback.fallback, origin=fallback.fallback_origin)
 
 
-def protocol_origin(service: Service, inbound: Inbound | None) -> str:
-    del inbound
-    return "default#Protocol" if service.protocol == "tcp" else f"service-defaults/{service.name} or its registration"
+def own_side(inbound: Inbound, said: ServiceDefaults | None) -> Iterable[Setting]:
+    """How the service's own hosts treat calls."""
+    limit = str(inbound.max_connections) if inbound.max_connections else "no limit"
+    for name, value, written in (
+        ("MaxInboundConnections", limit, said and said.max_inbound_connections),
+        ("LocalConnectTimeout", milliseconds(inbound.connect_timeout_ms), said and said.local_connect_timeout_ms),
+        ("LocalRequestTimeout", milliseconds(inbound.request_timeout_ms), said and said.local_request_timeout_ms),
+    ):
+        yield Setting(name=name, value=value, origin=said.origin(name) if said and written else "default#inbound")
+
+
+def protocol(service: Service, rows: tuple[EndpointRow, ...], said: ServiceDefaults | None) -> Setting:
+    """The document's, else the registrations', else that of the last instance that was registered."""
+    if said is not None and said.protocol is not None:
+        origin = said.origin("Protocol")
+    elif rows:
+        origin = f"registration of {rows[0].name}" + (f" and {len(rows) - 1} more" if len(rows) > 1 else "")
+    else:
+        origin = "default#Protocol"
+    return Setting(name="Protocol", value=service.protocol, origin=origin)
 
 
 def upstream(prefix: str, one: Upstream) -> Iterable[Setting]:

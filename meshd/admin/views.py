@@ -211,8 +211,15 @@ def endpoint_row(endpoint: Endpoint, subsets: tuple[str, ...], stat: EndpointSta
         subsets=subsets,
         tags=instance.tags,
         ewma_ms=stat.ewma_ms if stat else 0.0,
-        output="; ".join(one.output for one in instance.results if one.status != "passing" and one.output),
+        output="; ".join(said(instance)),
     )
+
+
+def said(instance: Instance) -> Iterable[str]:
+    """Why an instance is not used as usual, in its own words."""
+    if instance.state != "active":
+        yield instance.state + (f": {instance.reason}" if instance.reason else "")
+    yield from (one.output for one in instance.results if one.status != "passing" and one.output)
 
 
 # ---- documents and certificates -----------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from meshd.admin.shapes import ServiceRow, ServiceView
 from meshd.cli.output import OUTPUT, emit, rows
 from meshd.cli.target import Target
 
+WIDEST = 120  # characters of a check's output: what it says stands after the URL that it asked
+
 
 @click.command()
 @OUTPUT
@@ -41,7 +43,7 @@ def show(value: ServiceView) -> None:
     click.echo(f"service {value.name}  protocol {value.protocol}")
     click.echo()
     rows(
-        ("ENDPOINT", "STATE", "INBOUND", "APP", "SUBSETS", "EWMA", "CHECKS"),
+        ("ENDPOINT", "STATE", "INBOUND", "APP", "SUBSETS", "EWMA", "WHY NOT"),
         [
             (
                 e.name,
@@ -50,7 +52,7 @@ def show(value: ServiceView) -> None:
                 e.address,
                 ",".join(e.subsets),
                 f"{e.ewma_ms:.1f}ms" if e.ewma_ms else "",
-                e.output.splitlines()[0][:60] if e.output else "",
+                e.output.splitlines()[0][:WIDEST] if e.output else "",
             )
             for e in value.endpoints
         ],

@@ -70,6 +70,15 @@ class Documents:
                 moved.add(name)
         return frozenset(moved)
 
+    def remembered(self) -> dict[Name, AnyDocument]:
+        """What was accepted before a restart: in force until the registry has been heard."""
+        found = {}
+        for name, document in self._saved.items():
+            parsed = parse(document.kind, document.name, document.text, version=document.version)
+            if parsed.document is not None:
+                found[name] = parsed.document
+        return found
+
     @property
     def unreadable(self) -> frozenset[Name]:
         """Documents that exist but of which no valid version is known."""

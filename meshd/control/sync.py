@@ -253,12 +253,16 @@ class Sync:
             loopback=self._place.loopback,
             local=parts.registrar.local,
             endpoints=Endpoints(parts.fold, now),
-            documents=parts.documents.good,
+            documents=parts.documents.good if self._heard_documents else parts.documents.remembered(),
             access_log_path=self._place.access_log,
             unreadable=parts.documents.unreadable,
             meshed=self._meshed,
             spoken=self._spoken,
         )
+
+    @property
+    def _heard_documents(self) -> bool:
+        return self._parts.fold.listed >= {keys.POLICY, keys.CONFIG}
 
     def _learn(self) -> None:
         """What outlives the instances that said it."""
@@ -285,7 +289,8 @@ class Sync:
             await self._save.wait()
             self._save.clear()
             try:
-                await asyncio.to_thread(self._parts.documents.save)
+                if self._heard_documents:  # before that it would forget what the disk remembers
+                    await asyncio.to_thread(self._parts.documents.save)
                 await asyncio.to_thread(self._parts.memory.save, dict(self._revocations()), self._meshed, self._spoken)
             except RegistryError as error:
                 self._log.error("state cannot be kept on disk", error=str(error))

@@ -91,7 +91,7 @@ def der(tag: int, contents: bytes) -> bytes:
     return bytes([tag]) + length + contents
 
 
-def _names(base: Plan, good_uri: str, td: str, path: str) -> list[Specimen]:
+def _names(base: Plan, good_uri: str, td: str, path: str) -> list[Specimen]:  # budget: a table
     other = good_uri + "-other"
     nul_name = der(0x06, bytes.fromhex("2b0601040182371402 03".replace(" ", ""))) + der(0xA0, der(0x0C, b"a\x00b"))
     plans: Sequence[tuple[str, bytes | None, str]] = [
@@ -126,14 +126,20 @@ def _names(base: Plan, good_uri: str, td: str, path: str) -> list[Specimen]:
         ("unknown-path", san(f"spiffe://{td}/ns/default/sa/api"), "no name of the mesh"),
         ("extra-segment", san(good_uri + "/more"), "no name of the mesh"),
         ("2049-bytes", san(good_uri + "a" * (2049 - len(good_uri))), "longer than 2048 bytes"),
+        *_domains(td, path),
+    ]
+    found = [_make(name, replace(base, raw_san=raw), why) for name, raw, why in plans]
+    found.append(_make("cn-only", replace(base, raw_san=None, subject=good_uri), "a common name is no identity"))
+    return found
+
+
+def _domains(td: str, path: str) -> list[tuple[str, bytes, str]]:
+    return [
         ("foreign-trust-domain", san(f"spiffe://other.example{path}"), "another trust domain"),
         ("trust-domain-suffix", san(f"spiffe://{td}.evil{path}"), "td against td.evil (CVE-2026-39350)"),
         ("trust-domain-prefix", san(f"spiffe://evil-{td}{path}"), "td against evil-td"),
         ("trust-domain-dot", san(f"spiffe://{td}.{path}"), "trailing dot"),
     ]
-    found = [_make(name, replace(base, raw_san=raw), why) for name, raw, why in plans]
-    found.append(_make("cn-only", replace(base, raw_san=None, subject=good_uri), "a common name is no identity"))
-    return found
 
 
 def _extensions(base: Plan) -> list[Specimen]:

@@ -28,7 +28,7 @@ pub mod proxy;
 pub mod retry;
 pub mod route;
 pub mod runtime;
-pub mod shared;
+pub mod snapshot;
 pub mod spiffe;
 pub mod stack;
 pub mod stream;

@@ -15,7 +15,7 @@ use crate::events::Events;
 use crate::identity::Keys;
 use crate::logging::log;
 use crate::runtime::{Common, Threads};
-use crate::shared::{Registry, Snapshot};
+use crate::snapshot::{Registry, Snapshot};
 use crate::tables::Tables;
 use listeners::Listeners;
 use socket::{Incoming, Meshd};

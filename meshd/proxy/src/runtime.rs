@@ -5,7 +5,7 @@ use crate::clock::{Clock, TICK_MS};
 use crate::config::frames::Stats;
 use crate::events::Events;
 use crate::listener::{self, Purpose};
-use crate::shared::Snapshot;
+use crate::snapshot::Snapshot;
 use crate::stack;
 use crate::worker::{Random, Worker};
 use std::collections::HashMap;
@@ -18,6 +18,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+
+/// The ticker's period while a thread has no connection.
+const IDLE_TICK_MS: u64 = 100;
 
 /// What a data thread is told.
 pub enum Command {
@@ -194,11 +197,11 @@ fn door(w: &Rc<Worker>, purpose: &Purpose) -> Rc<dyn Fn(TcpStream, SocketAddr)> 
     }
 }
 
+/// Ticks: each 10 ms, ten times slower while there is no connection.
 async fn tick(w: Rc<Worker>) {
-    let mut t = tokio::time::interval(Duration::from_millis(TICK_MS));
-    t.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
-        t.tick().await;
+        let ms = if w.connections() == 0 { IDLE_TICK_MS } else { TICK_MS };
+        tokio::time::sleep(Duration::from_millis(ms)).await;
         w.tick();
     }
 }

@@ -7,15 +7,15 @@ use crate::config::frames::{EndpointStat, Reporter, Stats};
 use crate::connect::Pool;
 use crate::events::Events;
 use crate::metrics::{Handle, Metrics};
-use crate::shared::Snapshot;
+use crate::snapshot::Snapshot;
 use crate::tables::{EndpointId, InboundId, ServiceId, Tables};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Ticks between sweeps of the pools.
-const SWEEP_TICKS: u64 = 100;
+/// Between sweeps of the pools.
+const SWEEP_MS: u64 = 1_000;
 
 /// A thread's xorshift generator: choices, not secrets.
 pub struct Random(Cell<u64>);
@@ -169,7 +169,7 @@ pub struct Worker {
     callers: RefCell<HashMap<Box<str>, u32>>,
     connections: Cell<u64>,
     draining: Cell<bool>,
-    ticks: Cell<u64>,
+    swept_ms: Cell<u64>,
 }
 
 impl Worker {
@@ -186,7 +186,7 @@ impl Worker {
             callers: RefCell::default(),
             connections: Cell::new(0),
             draining: Cell::new(false),
-            ticks: Cell::new(0),
+            swept_ms: Cell::new(0),
         })
     }
 
@@ -239,9 +239,8 @@ impl Worker {
         let local = self.local();
         local.balance.tick(&local.snap, now);
         self.log.flush();
-        let n = self.ticks.get() + 1;
-        self.ticks.set(n);
-        if n.is_multiple_of(SWEEP_TICKS) {
+        if now >= self.swept_ms.get() + SWEEP_MS {
+            self.swept_ms.set(now);
             local.pools.iter().chain(&local.app_pools).filter(|p| !p.is_empty()).for_each(|p| p.sweep(now));
             self.old.borrow_mut().retain(|o| {
                 o.fold_hits(&self.metrics);
@@ -267,6 +266,10 @@ pub struct Open(Rc<Worker>);
 
 impl Open {
     pub fn new(w: &Rc<Worker>) -> Open {
+        if w.connections.get() == 0 {
+            // the ticker was slow while nobody was here: deadlines start from the time of now
+            w.clock.tick();
+        }
         w.connections.set(w.connections.get() + 1);
         Open(w.clone())
     }

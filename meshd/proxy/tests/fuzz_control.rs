@@ -5,7 +5,7 @@
 use meshd_proxy::config::Resource;
 use meshd_proxy::config::frames::ToProxy;
 use meshd_proxy::control::{FrameDecoder, Holder};
-use meshd_proxy::spiffe::{Spiffe, Usage, read_leaf};
+use meshd_proxy::spiffe::{Spiffe, read_leaf};
 
 /// All frames of a stream that arrives in pieces, and whether it broke.
 fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, bool) {
@@ -89,7 +89,7 @@ fn frames_and_resources_never_panic_and_never_half_apply() {
 #[test]
 fn certificates_and_names_never_panic() {
     bolero::check!().for_each(|bytes: &[u8]| {
-        assert!(read_leaf(bytes, Usage::Client).is_err());
+        assert!(read_leaf(bytes).is_err());
         if let Ok(text) = std::str::from_utf8(bytes)
             && let Ok(name) = Spiffe::parse(text)
         {

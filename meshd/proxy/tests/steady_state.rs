@@ -9,7 +9,7 @@ use meshd_proxy::events::Events;
 use meshd_proxy::identity::Keys;
 use meshd_proxy::listener::{Purpose, bind};
 use meshd_proxy::runtime::{Common, Threads};
-use meshd_proxy::shared::Registry;
+use meshd_proxy::snapshot::Registry;
 use serde_json::value::RawValue;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

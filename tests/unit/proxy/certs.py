@@ -84,7 +84,7 @@ class Authority:
         service, node, id_ = instance.split("/")
         return f"spiffe://{self.trust_domain}/svc/{service}/n/{node}/i/{id_}"
 
-    def leaf(
+    def leaf(  # budget: one parameter for each way in which a leaf can be wrong
         self,
         uris: tuple[str, ...],
         *,

@@ -256,7 +256,7 @@ class ProxyHarness:
             settings(self.node),
             c.Service(
                 name=service,
-                protocol=protocol,  # type: ignore[arg-type]
+                protocol=protocol,  # type: ignore[arg-type]  # any text, to see it refused too
                 upstream=c.Upstream(allow_plaintext=allow_plaintext, **upstream),
             ),
         ]
@@ -343,7 +343,7 @@ class MeshPair:
         put: list[Resource] = [
             settings("a"),
             self.authority.identity("web/a/web-1"),
-            c.Service(name="api", protocol=self.protocol),  # type: ignore[arg-type]
+            c.Service(name="api", protocol=self.protocol),  # type: ignore[arg-type]  # any text, to see it refused too
             self.endpoint(),
             listener,
         ]

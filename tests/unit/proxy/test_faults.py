@@ -9,7 +9,8 @@ from tests.unit.proxy.wire import Wire, eventually, get
 
 
 def fault(until: float = 60, **fields: object) -> c.Fault:
-    return c.Fault(origin="fault/test#@1", until_ms=int((time.time() + until) * 1000), **fields)  # type: ignore[arg-type]
+    ends = int((time.time() + until) * 1000)
+    return c.Fault(origin="fault/test#@1", until_ms=ends, **fields)  # type: ignore[arg-type]  # passed on as given
 
 
 async def test_a_delayed_request_waits_and_holds_up_nobody_else() -> None:

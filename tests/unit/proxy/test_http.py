@@ -173,7 +173,7 @@ async def test_a_slow_reader_stops_the_sender_and_not_the_memory() -> None:
         before = -1
         while sent != before:  # until the kernel's buffers are full everywhere
             before = sent
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)  # sleep: nothing tells that nothing more comes
         rss = resident(p)
         assert sent < 100_000_000
         assert rss < 60_000, f"{rss} kB"

@@ -42,7 +42,7 @@ def post(path: str, body: bytes, *lines: str, method: str = "POST") -> bytes:
 async def eventually(holds: Callable[[], Awaitable[bool]], patience: float = PATIENCE) -> None:
     """Asks again until it holds: for what shows only on another process's side, which cannot wake us."""
     async with asyncio.timeout(patience):
-        while not await holds():  # noqa: ASYNC110
+        while not await holds():  # noqa: ASYNC110  # no event to wait for: see above
             await asyncio.sleep(0.01)
 
 

@@ -9,6 +9,8 @@ use std::cell::Cell;
 const TAU_NS: f64 = 2e9;
 /// Differences below this are the event loop's noise: such endpoints are told apart by what is in flight.
 const FLOOR_NS: f64 = 1e6;
+/// No endpoint is made dearer than twice this by failures alone.
+const DEAREST_NS: f64 = 1e9;
 /// What an endpoint is taken to cost from its first request on until that is answered, or when it failed.
 const START_NS: f64 = 1e6;
 /// Below this distance decay is not worth an `exp`.
@@ -73,6 +75,20 @@ impl Ewma {
         self.at_ns.set(now_ns);
     }
 
+    /// Expected latency, without what is in flight.
+    pub fn level(&self, now_ns: u64) -> f64 {
+        self.decayed(now_ns).max(FLOOR_NS)
+    }
+
+    /// A failure makes the endpoint twice as dear as `other`, the cheapest beside it: failing fast must not look
+    /// attractive. Not by more, or it would hardly be asked often enough to be ejected.
+    pub fn fail(&self, other: f64, now_ns: u64) {
+        self.known.set(true);
+        let other = if other.is_finite() { other.clamp(FLOOR_NS, DEAREST_NS) } else { FLOOR_NS };
+        self.value_ns.set(self.decayed(now_ns).max(2.0 * other));
+        self.at_ns.set(now_ns);
+    }
+
     pub fn inflight(&self) -> u32 {
         self.inflight.get()
     }
@@ -111,6 +127,16 @@ mod tests {
         assert_eq!(e.cost(0), 9_000_000.0);
         e.end(None, 0);
         assert_eq!(e.inflight(), 1);
+    }
+
+    #[test]
+    fn failures_make_dear_and_are_forgotten() {
+        let e = Ewma::default();
+        (0..40).for_each(|_| e.fail(0.0, 0));
+        assert_eq!(e.cost(0), FLOOR_NS * 2.0);
+        (0..40).for_each(|_| e.fail(5e6, 0));
+        assert_eq!(e.cost(0), 10e6);
+        assert_eq!(e.cost(60_000_000_000), FLOOR_NS);
     }
 
     #[test]

@@ -4,7 +4,7 @@ pub mod ewma;
 pub mod outlier;
 
 use crate::config::{Outlier, State};
-use crate::shared::{SharedService, Snapshot};
+use crate::snapshot::{SharedService, Snapshot};
 use crate::tables::{EndpointId, Leg, ServiceId, Tables};
 use ewma::Ewma;
 use outlier::{Row, Rule};
@@ -248,6 +248,10 @@ impl Balancer {
         let e = self.endpoint(id)?;
         e.failures.set(e.failures.get() + 1);
         let known = snap.tables.endpoint(id);
+        let now_ns = now_ms * 1_000_000;
+        let others = snap.tables.service(known.service).endpoints.iter().filter(|o| **o != id);
+        let levels = others.filter_map(|o| self.endpoint(*o)).map(|o| o.ewma.level(now_ns));
+        e.ewma.fail(levels.fold(f64::INFINITY, f64::min), now_ns);
         if could_not_connect && known.state == State::Suspect {
             e.given_up.set(true);
             self.rebuild(snap, known.service, now_ms);

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, SanType};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType};
 use serde_json::{Value, json};
 
 use super::{FrameDecoder, FrameError, Holder, MAX_FRAME, encode, last_path, restore, save};
@@ -36,6 +36,8 @@ fn ids(holder: &Holder) -> Vec<String> {
 fn identity(spiffe: &str) -> Value {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.subject_alt_names = vec![SanType::URI(spiffe.try_into().unwrap())];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let certificate = params.self_signed(&key).unwrap();

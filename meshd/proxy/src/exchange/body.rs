@@ -2,7 +2,8 @@
 
 use crate::downstream::Client;
 use crate::exchange::PIECE;
-use crate::http1::framing::Framing;
+use crate::http1::Refused;
+use crate::http1::framing::{BadBody, Framing};
 use crate::stream::{Stream, give, lend};
 use std::task::{Context, Poll};
 
@@ -15,9 +16,14 @@ pub enum Sent {
     Refused,
 }
 
-/// The client's part broke: gone, or not a body.
-#[derive(Debug)]
-pub struct Broken;
+/// The client's part broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// It went away.
+    Gone,
+    /// What it sends is no body.
+    Bad(Refused),
+}
 
 pub struct Body {
     framing: Framing,
@@ -66,7 +72,14 @@ impl Body {
 
     fn take(&mut self, client: &mut Client, up: &mut Stream) -> Result<(), Broken> {
         let data = client.buf.data();
-        let a = self.framing.advance(&data[..data.len().min(PIECE)]).map_err(|_| Broken)?;
+        let a = match self.framing.advance(&data[..data.len().min(PIECE)]) {
+            Ok(a) => a,
+            Err(BadBody(reason)) => {
+                // nobody knows where it ends: no byte that follows is ever read as a request
+                self.framing = Framing::UntilClose;
+                return Err(Broken::Bad(Refused { status: 400, reason }));
+            }
+        };
         let piece = &data[..a.used];
         up.out().extend_from_slice(piece);
         if self.keep {
@@ -105,7 +118,7 @@ impl Body {
             if client.buf.is_empty() {
                 match client.stream.poll_fill(cx, &mut client.buf) {
                     Poll::Ready(Ok(n)) if n > 0 => {}
-                    Poll::Ready(_) => return Poll::Ready(Err(Broken)),
+                    Poll::Ready(_) => return Poll::Ready(Err(Broken::Gone)),
                     Poll::Pending => return Poll::Pending,
                 }
             }

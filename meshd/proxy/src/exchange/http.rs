@@ -1,15 +1,15 @@
 //! One HTTP/1.1 exchange on an open upstream: the request goes, the response comes, both may stream at once.
 
-use super::body::{Body, Sent};
+use super::body::{Body, Broken, Sent};
 use super::{BODY_IDLE_MS, Guard, PIECE, Stop};
 use crate::connect::Upstream;
 use crate::downstream::Client;
 use crate::headers::build::{self, Body as Mode, ForwardResponse};
 use crate::headers::edit::Edits;
-use crate::http1::HeadScan;
 use crate::http1::framing::Framing;
 use crate::http1::head::RequestHead;
 use crate::http1::response::{ResponseHead, response};
+use crate::http1::{HeadScan, Refused};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
@@ -22,7 +22,18 @@ pub enum Failure {
     },
     /// Not a response.
     Bad,
+    /// The request's body is none, or does not come: the client's fault.
+    Refused(Refused),
     Stopped(Stop),
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Failure {
+        match broken {
+            Broken::Gone => Failure::Stopped(Stop::Gone),
+            Broken::Bad(refused) => Failure::Refused(refused),
+        }
+    }
 }
 
 /// How a response ended for both connections.
@@ -64,9 +75,7 @@ impl<'a, 'g> Call<'a, 'g> {
     /// Sends the head that `up.stream.out()` holds and the body; returns with the response's head, or why not.
     #[inline]
     pub async fn send(&mut self, up: &mut Upstream) -> Result<ResponseHead, Failure> {
-        if self.body.begin(self.client, &mut up.stream).is_err() {
-            return Err(Failure::Stopped(Stop::Gone));
-        }
+        self.body.begin(self.client, &mut up.stream)?;
         if up.stream.seal().is_err() {
             return Err(Failure::Reset { any: false });
         }
@@ -92,9 +101,7 @@ impl<'a, 'g> Call<'a, 'g> {
 
     #[inline]
     fn poll_head(&mut self, cx: &mut Context<'_>, up: &mut Upstream) -> Poll<Result<(), Failure>> {
-        if self.poll_body(cx, up).is_err() {
-            return Poll::Ready(Err(Failure::Stopped(Stop::Gone)));
-        }
+        self.poll_body(cx, up)?;
         if self.body.has_moved() {
             self.guard.phase(&self.client.deadline, if self.body.is_done() { self.try_ms } else { BODY_IDLE_MS });
         }
@@ -105,9 +112,10 @@ impl<'a, 'g> Call<'a, 'g> {
             Poll::Pending => {}
         }
         if let Some(s) = self.guard.check(&self.client.deadline, up.stream.session().or(self.client.stream.session())) {
-            // a body that does not come is the client's fault, not the upstream's
-            let stalled = s == Stop::Deadline && !self.body.is_done() && !self.guard.is_over();
-            return Poll::Ready(Err(Failure::Stopped(if stalled { Stop::Gone } else { s })));
+            // a body that does not come is the client's fault; one that is not taken is the upstream's
+            let stalled = s == Stop::Deadline && !self.body.is_done() && up.stream.backlog() == 0;
+            let slow = Refused { status: 408, reason: "request body took too long" };
+            return Poll::Ready(Err(if stalled { Failure::Refused(slow) } else { Failure::Stopped(s) }));
         }
         // a client that went away has its request cancelled at once
         if self.body.is_done() && self.client.poll_gone(cx) {
@@ -118,7 +126,7 @@ impl<'a, 'g> Call<'a, 'g> {
 
     /// Moves the request body on; an error is the client's.
     #[inline]
-    fn poll_body(&mut self, cx: &mut Context<'_>, up: &mut Upstream) -> Result<(), super::body::Broken> {
+    fn poll_body(&mut self, cx: &mut Context<'_>, up: &mut Upstream) -> Result<(), Broken> {
         if self.sent.is_none()
             && let Poll::Ready(r) = self.body.poll(cx, self.client, &mut up.stream)
         {

@@ -55,12 +55,12 @@ pub fn is_framing(name: &[u8]) -> bool {
 
 /// Whether a header ends at each hop (RFC 9110 section 7.6.1).
 pub fn is_hop_by_hop(name: &[u8]) -> bool {
-    matches!(classify(name, Sender::App, true), Field::Drop | Field::Connection)
+    matches!(classify(name, true), Field::Drop | Field::Connection)
 }
 
 /// By length first: most headers cost one comparison.
 #[inline]
-pub fn classify(name: &[u8], sender: Sender, request: bool) -> Field {
+pub fn classify(name: &[u8], request: bool) -> Field {
     let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
     let when = |hit: bool, field: Field| if hit { field } else { Field::Keep };
     match name.len() {
@@ -81,7 +81,6 @@ pub fn classify(name: &[u8], sender: Sender, request: bool) -> Field {
         17 => when(loose_eq(name, b"transfer-encoding"), Field::Misspelt),
         18 if is(b"proxy-authenticate") => Field::Drop,
         19 if is(b"proxy-authorization") => Field::Drop,
-        23 if request && sender == Sender::Peer => when(loose_eq(name, b"x-forwarded-client-cert"), Field::Drop),
         _ => Field::Keep,
     }
 }
@@ -90,7 +89,9 @@ pub fn classify(name: &[u8], sender: Sender, request: bool) -> Field {
 #[inline]
 pub fn classify_all(name: &[u8], sender: Sender, request: bool) -> Field {
     if !is_internal(name) {
-        return classify(name, sender, request);
+        // who calls, the certificate says: nobody else's word for it passes
+        let claim = request && name.len() == 23 && loose_eq(name, b"x-forwarded-client-cert");
+        return if claim { Field::Drop } else { classify(name, request) };
     }
     match sender {
         Sender::Peer if request && name == ATTEMPT.as_bytes() => Field::Attempt,

@@ -64,8 +64,10 @@ fn class_08_cve_2023_27487_internal_headers_are_stripped_in_every_spelling() {
     assert_eq!(request(text, Sender::App).unwrap().unwrap().attempt, 0, "an app is not believed");
     assert_eq!(request(text, Sender::Peer).unwrap().unwrap().attempt, 2);
     for certificate in ["X-Forwarded-Client-Cert", "x_forwarded_client_cert"] {
-        let out = plain(&format!("{certificate}: By=evil\r\nX-Forwarded-For: 1.1.1.1\r\n"), Sender::Peer);
-        assert_eq!(out, "GET /x?q HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n");
+        for sender in [Sender::App, Sender::Peer] {
+            let out = plain(&format!("{certificate}: By=evil\r\nX-Forwarded-For: 1.1.1.1\r\n"), sender);
+            assert_eq!(out, "GET /x?q HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n");
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::framing::Framing;
 use super::walk::Walk;
-use super::{MAX_FIELDS, MAX_HEAD, Refused, Runs, Sender, Span, host};
+use super::{FIELDS, MAX_HEAD, Refused, Runs, Sender, Span, host};
 
 /// A request head that is accepted. Spans are offsets into the bytes that were parsed.
 #[derive(Debug, Clone)]
@@ -49,11 +49,12 @@ impl RequestHead {
 
 /// Reads a request head; `None`: more bytes are needed. After an error: answer, and close the connection.
 pub fn request(bytes: &[u8], sender: Sender) -> Result<Option<RequestHead>, Refused> {
-    let mut fields = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
+    let (max_head, max_fields) = sender.limits();
+    let mut fields = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
     let len = match parsed.parse_with_uninit_headers(bytes, &mut fields) {
-        Ok(httparse::Status::Complete(n)) if n <= MAX_HEAD => n,
-        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(None),
+        Ok(httparse::Status::Complete(n)) if n <= max_head => n,
+        Ok(httparse::Status::Partial) if bytes.len() < max_head => return Ok(None),
         Ok(_) => return Err(too_long(bytes)),
         Err(httparse::Error::TooManyHeaders) => return Err(Refused::new(431, "too many header fields")),
         Err(httparse::Error::Version) => return Err(Refused::new(505, "not HTTP/1.1")),
@@ -62,6 +63,9 @@ pub fn request(bytes: &[u8], sender: Sender) -> Result<Option<RequestHead>, Refu
     let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Refused::new(400, "malformed request head"));
     };
+    if parsed.headers.len() > max_fields {
+        return Err(Refused::new(431, "too many header fields"));
+    }
     let base = bytes.as_ptr() as usize;
     let method = span(base, method.as_bytes());
     let target = span(base, target.as_bytes());

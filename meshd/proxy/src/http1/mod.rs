@@ -17,6 +17,11 @@ mod walk;
 pub const MAX_HEAD: usize = 64 * 1024;
 /// Most header fields of a head.
 pub const MAX_FIELDS: usize = 128;
+/// What a proxy of the mesh may add to a head that it accepted: what one takes the next one takes too.
+const ADDED_HEAD: usize = 4 * 1024;
+const ADDED_FIELDS: usize = 16;
+/// Room for the fields of any head.
+const FIELDS: usize = MAX_FIELDS + ADDED_FIELDS;
 
 /// A part of a buffer, by offsets from the head's first byte.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,6 +52,16 @@ pub enum Sender {
     App,
     /// A proxy of the mesh, its identity verified.
     Peer,
+}
+
+impl Sender {
+    /// Longest head in bytes, and most fields of it.
+    fn limits(self) -> (usize, usize) {
+        match self {
+            Sender::App => (MAX_HEAD, MAX_FIELDS),
+            Sender::Peer => (MAX_HEAD + ADDED_HEAD, FIELDS),
+        }
+    }
 }
 
 /// A message that is not accepted: the status to answer (502 for a response) and why.

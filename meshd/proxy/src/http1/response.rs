@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::framing::Framing;
 use super::walk::{Walk, Without};
-use super::{MAX_FIELDS, MAX_HEAD, Refused, Runs, Sender, Span};
+use super::{FIELDS, Refused, Runs, Sender, Span};
 
 /// A response head that is accepted.
 #[derive(Debug, Clone)]
@@ -32,18 +32,22 @@ impl ResponseHead {
 
 /// Reads a response head; `None`: more bytes are needed. Every error is a 502. `to_head`: the request was HEAD.
 pub fn response(bytes: &[u8], sender: Sender, to_head: bool) -> Result<Option<ResponseHead>, Refused> {
-    let mut fields = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
+    let (max_head, max_fields) = sender.limits();
+    let mut fields = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
     let len = match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields) {
-        Ok(httparse::Status::Complete(n)) if n <= MAX_HEAD => n,
-        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(None),
+        Ok(httparse::Status::Complete(n)) if n <= max_head => n,
+        Ok(httparse::Status::Partial) if bytes.len() < max_head => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(bad("response head too long")),
         Err(_) => return Err(bad("malformed response head")),
     };
     let (Some(status), Some(minor)) = (parsed.code, parsed.version) else {
         return Err(bad("malformed response head"));
     };
+    if parsed.headers.len() > max_fields {
+        return Err(bad("response head too long"));
+    }
     let line = status_line(&bytes[..len], parsed.headers)?;
     let http10 = minor == 0;
     if !(100..=599).contains(&status) || status == 101 {

@@ -172,6 +172,22 @@ fn class_23_limits_of_a_head() {
 }
 
 #[test]
+fn class_23_what_one_proxy_takes_the_next_one_takes_with_what_was_added() {
+    let lines = |n: usize| "x: y\r\n".repeat(n);
+    for (count, app, peer) in [(127, true, true), (128, false, true), (143, false, true), (144, false, false)] {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", lines(count));
+        assert_eq!(request(text.as_bytes(), Sender::App).is_ok(), app, "{count}");
+        assert_eq!(request(text.as_bytes(), Sender::Peer).is_ok(), peer, "{count}");
+        let text = format!("HTTP/1.1 200 OK\r\nServer: a\r\n{}\r\n", lines(count));
+        assert_eq!(response(text.as_bytes(), Sender::App, false).is_ok(), app, "{count}");
+        assert_eq!(response(text.as_bytes(), Sender::Peer, false).is_ok(), peer, "{count}");
+    }
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nx: {}\r\n\r\n", "y".repeat(MAX_HEAD));
+    assert_eq!(request(long.as_bytes(), Sender::App).unwrap_err().status, 431);
+    assert!(request(long.as_bytes(), Sender::Peer).unwrap().is_some());
+}
+
+#[test]
 fn a_head_in_pieces_is_scanned_once() {
     let text = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut scan = HeadScan::default();

@@ -79,7 +79,7 @@ impl TrustBundle {
             }
             e => refuse(e),
         })?;
-        let read = read_leaf(leaf, usage).map_err(refuse)?;
+        let read = read_leaf(leaf).map_err(refuse)?;
         let trust = self.trust().ok_or_else(|| refuse("no trust"))?;
         if read.spiffe.trust_domain() != &*trust.trust_domain {
             return Err(refuse("foreign trust domain"));

@@ -18,7 +18,7 @@ pub struct RequestView<'a> {
     pub path: &'a [u8],
     /// Without the `?`.
     pub query: &'a [u8],
-    /// The canonical host (lower case, no trailing dot, with the port if there was one).
+    /// As sent, and checked (`http1::host`): conditions on it see its canonical form.
     pub host: &'a [u8],
     pub headers: HeaderLines<'a>,
 }

@@ -131,6 +131,17 @@ fn headers_match_in_each_way() {
 }
 
 #[test]
+fn class_13_cve_2021_39155_a_host_is_decided_on_in_one_form() {
+    let rule = matcher(json!({"headers": [{"name": "host", "exact": "api.mesh"}]}));
+    for host in ["api.mesh", "API.mesh", "api.mesh.", "api.mesh:80", "Api.Mesh.:80"] {
+        let view = RequestView { host: host.as_bytes(), ..get("/", b"") };
+        assert_eq!(rule.matches_strictly(&view), Ok(true), "{host}");
+    }
+    let other = RequestView { host: b"api.mesh:81", ..get("/", b"") };
+    assert_eq!(rule.matches_strictly(&other), Ok(false));
+}
+
+#[test]
 fn queries_match_decoded() {
     let holds = |config: Value, query: &str| matcher(json!({"query": [config]})).matches(&view("GET", "/", query, b""));
     assert_eq!(holds(json!({"name": "debug", "present": true}), "a=1&debug"), Ok(true));

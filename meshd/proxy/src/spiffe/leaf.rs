@@ -31,13 +31,19 @@ const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
 const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
-/// `uniformResourceIdentifier` of a GeneralName.
+/// `uniformResourceIdentifier` and `dNSName` of a GeneralName.
 const URI_NAME: u8 = 0x86;
+const DNS_NAME: u8 = 0x82;
+/// `AlgorithmIdentifier` of an ECDSA P-256 key (RFC 5480 section 2.1.1): id-ecPublicKey, secp256r1.
+const P256: &[u8] =
+    &[0x06, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 /// `extensions [3]` of a TBSCertificate.
 const EXTENSIONS: u8 = 0xa3;
 
-/// Reads a leaf: exactly one URI SAN which is an identity, not a CA, the extended key usage present and right.
-pub fn read_leaf(der: &[u8], usage: Usage) -> Result<Leaf, Refusal> {
+/// Reads a leaf: exactly one URI SAN which is an identity and no other name (a role: its DNS name), a P-256 key that
+/// signs but signs no certificates, not a CA, both extended key usages. `registry/ca/svid.py` is its twin: what one
+/// refuses the other must not believe.
+pub fn read_leaf(der: &[u8]) -> Result<Leaf, Refusal> {
     let mut outer = Reader(der);
     let mut certificate = Reader(outer.expect(SEQUENCE)?);
     outer.end()?;
@@ -52,7 +58,10 @@ pub fn read_leaf(der: &[u8], usage: Usage) -> Result<Leaf, Refusal> {
     let (tag, text) = validity.next()?;
     let not_after_ms = time(tag, text)?;
     tbs.expect(SEQUENCE)?; // subject
-    tbs.expect(SEQUENCE)?; // public key
+    let mut public_key = Reader(tbs.expect(SEQUENCE)?);
+    if public_key.expect(SEQUENCE)? != P256 {
+        return Err(Refusal("the key is not ECDSA P-256"));
+    }
     let mut found = Found::default();
     while !tbs.is_empty() {
         let (tag, content) = tbs.next()?;
@@ -60,41 +69,45 @@ pub fn read_leaf(der: &[u8], usage: Usage) -> Result<Leaf, Refusal> {
             found.read(content)?;
         }
     }
-    let uri = found.uri.ok_or(Refusal("certificate without a URI name"))?;
-    if !found.usages.ok_or(Refusal("certificate without an extended key usage"))?.contains(usage) {
-        return Err(Refusal("certificate for another key usage"));
-    }
-    Ok(Leaf { spiffe: Spiffe::parse(uri)?, serial: serial_text(serial), not_before_ms, not_after_ms })
+    let spiffe = found.identity()?;
+    Ok(Leaf { spiffe, serial: serial_text(serial), not_before_ms, not_after_ms })
 }
 
 fn serial_text(bytes: &[u8]) -> Box<str> {
     hex(bytes).trim_start_matches('0').into()
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Usages {
-    server: bool,
-    client: bool,
-}
-
-impl Usages {
-    fn contains(self, usage: Usage) -> bool {
-        match usage {
-            Usage::Client => self.client,
-            Usage::Server => self.server,
-        }
-    }
-}
-
 #[derive(Debug, Default)]
 struct Found<'a> {
     uri: Option<&'a str>,
+    /// Names that are no URI: how many, and the last DNS name.
+    others: usize,
+    dns: &'a [u8],
     names_seen: bool,
     constraints_seen: bool,
-    usages: Option<Usages>,
+    signs: Option<bool>,
+    /// Extended key usages: as server, as client.
+    purposes: Option<(bool, bool)>,
 }
 
 impl<'a> Found<'a> {
+    /// All that must be there is there; whose it is.
+    fn identity(&self) -> Result<Spiffe, Refusal> {
+        let spiffe = Spiffe::parse(self.uri.ok_or(Refusal("certificate without a URI name"))?)?;
+        if !self.constraints_seen || self.signs != Some(true) {
+            return Err(Refusal("certificate without basic constraints or without the usage digitalSignature"));
+        }
+        if self.purposes != Some((true, true)) {
+            return Err(Refusal("the extended key usage must hold both clientAuth and serverAuth"));
+        }
+        let is_peer = self.dns.strip_prefix(b"peer.") == Some(spiffe.trust_domain().as_bytes());
+        match (spiffe.role(), self.others) {
+            (None, 0) => Ok(spiffe),
+            (Some(_), 1) if is_peer => Ok(spiffe),
+            _ => Err(Refusal("certificate with a name that its identity does not have")),
+        }
+    }
+
     fn read(&mut self, extensions: &'a [u8]) -> Result<(), Refusal> {
         let mut outer = Reader(extensions);
         let mut list = Reader(outer.expect(SEQUENCE)?);
@@ -109,7 +122,8 @@ impl<'a> Found<'a> {
                 SUBJECT_ALT_NAME => self.names(value)?,
                 BASIC_CONSTRAINTS => self.constraints(value)?,
                 EXTENDED_KEY_USAGE => self.extended_usage(value)?,
-                KEY_USAGE => key_usage(value)?,
+                KEY_USAGE if self.signs.is_some() => return Err(Refusal("certificate with two key usages")),
+                KEY_USAGE => self.signs = Some(key_usage(value)?),
                 _ => {}
             }
         }
@@ -126,6 +140,10 @@ impl<'a> Found<'a> {
         while !names.is_empty() {
             let (tag, content) = names.next()?;
             if tag != URI_NAME {
+                self.others += 1;
+                if tag == DNS_NAME {
+                    self.dns = content;
+                }
                 continue;
             }
             if self.uri.is_some() {
@@ -155,32 +173,33 @@ impl<'a> Found<'a> {
     }
 
     fn extended_usage(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if self.usages.is_some() {
+        if self.purposes.is_some() {
             return Err(Refusal("certificate with two extended key usages"));
         }
         let mut outer = Reader(value);
         let mut list = Reader(outer.expect(SEQUENCE)?);
         outer.end()?;
-        let mut usages = Usages::default();
+        let (mut server, mut client) = (false, false);
         while !list.is_empty() {
             match list.expect(OID)? {
-                SERVER_AUTH => usages.server = true,
-                CLIENT_AUTH => usages.client = true,
+                SERVER_AUTH => server = true,
+                CLIENT_AUTH => client = true,
                 _ => {}
             }
         }
-        self.usages = Some(usages);
+        self.purposes = Some((server, client));
         Ok(())
     }
 }
 
-/// A leaf may not sign certificates or revocation lists (X509-SVID section 4.3).
-fn key_usage(value: &[u8]) -> Result<(), Refusal> {
+/// A leaf signs handshakes, but no certificates and no revocation lists (X509-SVID section 4.3). Returns the former.
+fn key_usage(value: &[u8]) -> Result<bool, Refusal> {
     const BIT_STRING: u8 = 0x03;
     let bits = Reader(value).expect(BIT_STRING)?;
-    // First the count of unused bits; bit 5 is keyCertSign, bit 6 cRLSign, from the left.
-    if bits.get(1).is_some_and(|first| first & 0b0000_0110 != 0) {
+    // First the count of unused bits; from the left: bit 0 is digitalSignature, 5 keyCertSign, 6 cRLSign.
+    let first = bits.get(1).copied().unwrap_or(0);
+    if first & 0b0000_0110 != 0 {
         return Err(Refusal("a leaf that may sign certificates"));
     }
-    Ok(())
+    Ok(first & 0b1000_0000 != 0)
 }

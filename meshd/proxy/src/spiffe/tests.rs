@@ -1,7 +1,7 @@
 //! Names, and a zoo of leaf certificates built byte by byte (their signatures are webpki's matter).
 
 use super::der::{Reader, time};
-use super::{Leaf, MAX_URI, Refusal, Spiffe, Usage, read_leaf};
+use super::{Leaf, MAX_URI, Refusal, Spiffe, read_leaf};
 
 const NAME: &str = "spiffe://td/svc/web/n/a/i/web-1";
 
@@ -89,26 +89,40 @@ fn constraints(content: &[u8]) -> Vec<u8> {
     extension(&[0x55, 0x1d, 0x13], &tlv(0x30, content))
 }
 
+fn key_usage(bits: u8) -> Vec<u8> {
+    extension(&[0x55, 0x1d, 0x0f], &[3, 2, 1, bits])
+}
+
+/// What every good leaf has besides its names: it signs, both ways, and is no CA.
+fn rest() -> Vec<u8> {
+    [key_usage(0x80), usages(&[1, 2]), constraints(&[])].concat()
+}
+
+fn p256() -> Vec<u8> {
+    let algorithm = [tlv(6, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1]), tlv(6, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7])];
+    sequence(&[&tlv(0x30, &algorithm.concat()), &tlv(3, &[0, 4])])
+}
+
 fn certificate(extensions: &[Vec<u8>]) -> Vec<u8> {
+    with_key(&p256(), extensions)
+}
+
+fn with_key(key: &[u8], extensions: &[Vec<u8>]) -> Vec<u8> {
     let empty = sequence(&[]);
     let validity = sequence(&[&tlv(0x17, b"261123000000Z"), &tlv(0x18, b"20500101000000Z")]);
     let list = tlv(0xa3, &tlv(0x30, &extensions.concat()));
     let parts: [&[u8]; 8] =
-        [&tlv(0xa0, &tlv(2, &[2])), &tlv(2, &[0, 0xab, 0x01]), &empty, &empty, &validity, &empty, &empty, &list];
+        [&tlv(0xa0, &tlv(2, &[2])), &tlv(2, &[0, 0xab, 0x01]), &empty, &empty, &validity, &empty, key, &list];
     sequence(&[&sequence(&parts), &empty, &tlv(3, &[0])])
 }
 
 fn read(extensions: &[Vec<u8>]) -> Result<Leaf, Refusal> {
-    let der = certificate(extensions);
-    let client = read_leaf(&der, Usage::Client);
-    assert_eq!(client.is_ok(), read_leaf(&der, Usage::Server).is_ok(), "as client and as server");
-    client
+    read_leaf(&certificate(extensions))
 }
 
 #[test]
 fn a_good_leaf_is_read() {
-    let leaf =
-        read(&[names(&[(0x86, NAME.as_bytes()), (0x82, b"web.mesh")]), usages(&[1, 2]), constraints(&[])]).unwrap();
+    let leaf = read(&[names(&[(0x86, NAME.as_bytes())]), rest()]).unwrap();
     assert_eq!(leaf.spiffe.as_str(), NAME);
     assert_eq!(&*leaf.serial, "ab01");
     assert_eq!((leaf.not_before_ms, leaf.not_after_ms), (1_795_392_000_000, 2_524_608_000_000));
@@ -117,7 +131,8 @@ fn a_good_leaf_is_read() {
 #[test]
 fn class_15_cve_2022_40716_leaves_with_no_or_several_or_bad_names() {
     let uri = |text: &'static str| (0x86u8, text.as_bytes());
-    let both = || usages(&[1, 2]);
+    let both = rest;
+    let good = || names(&[uri(NAME)]);
     let zoo: Vec<Vec<Vec<u8>>> = vec![
         vec![both()],
         vec![names(&[]), both()],
@@ -130,14 +145,25 @@ fn class_15_cve_2022_40716_leaves_with_no_or_several_or_bad_names() {
         vec![names(&[(0xa0, b"\x06\x01\x00\x0c\x04spif")]), both()],
         vec![names(&[(0x86, b"spiffe://td/svc/web/n/a/i/web-1\0.evil")]), both()],
         vec![names(&[(0x86, b"")]), both()],
-        vec![names(&[uri(NAME)])],
-        vec![names(&[uri(NAME)]), usages(&[])],
-        vec![names(&[uri(NAME)]), usages(&[3])],
-        vec![names(&[uri(NAME)]), both(), both()],
-        vec![names(&[uri(NAME)]), both(), constraints(&[1, 1, 0xff])],
-        vec![names(&[uri(NAME)]), both(), constraints(&[1, 1, 1])],
-        vec![names(&[uri(NAME)]), both(), constraints(&[]), constraints(&[])],
-        vec![names(&[uri(NAME)]), both(), extension(&[0x55, 0x1d, 0x0f], &[3, 2, 1, 0b0000_0110])],
+        vec![names(&[uri(NAME), (0x82, b"peer.td")]), both()],
+        vec![names(&[uri(NAME), (0x87, &[127, 0, 0, 1])]), both()],
+        vec![names(&[uri("spiffe://td/role/ca/a")]), both()],
+        vec![names(&[uri("spiffe://td/role/ca/a"), (0x82, b"peer.td.evil")]), both()],
+        vec![good()],
+        vec![good(), key_usage(0x80), constraints(&[])],
+        vec![good(), key_usage(0x80), constraints(&[]), usages(&[])],
+        vec![good(), key_usage(0x80), constraints(&[]), usages(&[1])],
+        vec![good(), key_usage(0x80), constraints(&[]), usages(&[2])],
+        vec![good(), key_usage(0x80), constraints(&[]), usages(&[3])],
+        vec![good(), key_usage(0x80), constraints(&[]), usages(&[1, 2]), usages(&[1, 2])],
+        vec![good(), key_usage(0x80), usages(&[1, 2])],
+        vec![good(), key_usage(0x80), usages(&[1, 2]), constraints(&[1, 1, 0xff])],
+        vec![good(), key_usage(0x80), usages(&[1, 2]), constraints(&[1, 1, 1])],
+        vec![good(), both(), constraints(&[])],
+        vec![good(), usages(&[1, 2]), constraints(&[])],
+        vec![good(), usages(&[1, 2]), constraints(&[]), key_usage(0x08)],
+        vec![good(), usages(&[1, 2]), constraints(&[]), key_usage(0x86)],
+        vec![good(), both(), key_usage(0)],
     ];
     for (i, extensions) in zoo.iter().enumerate() {
         assert!(read(extensions).is_err(), "leaf {i}");
@@ -150,29 +176,32 @@ fn class_15_cve_2022_40716_leaves_with_no_or_several_or_bad_names() {
 }
 
 #[test]
-fn class_15_a_leaf_serves_only_the_usage_that_it_has() {
-    let client = certificate(&[names(&[(0x86, NAME.as_bytes())]), usages(&[2])]);
-    assert!(read_leaf(&client, Usage::Client).is_ok());
-    assert_eq!(read_leaf(&client, Usage::Server), Err(Refusal("certificate for another key usage")));
+fn class_15_only_p256_keys_speak_for_anybody_and_roles_have_their_dns_name() {
+    let extensions = [names(&[(0x86, NAME.as_bytes())]), rest()];
+    let ed25519 = sequence(&[&sequence(&[&tlv(6, &[0x2b, 0x65, 0x70])]), &tlv(3, &[0])]);
+    assert_eq!(read_leaf(&with_key(&ed25519, &extensions)), Err(Refusal("the key is not ECDSA P-256")));
+    assert!(read_leaf(&with_key(&sequence(&[]), &extensions)).is_err());
+    let role = read(&[names(&[(0x86, b"spiffe://td/role/ca/a"), (0x82, b"peer.td")]), rest()]).unwrap();
+    assert_eq!(role.spiffe.role(), Some("ca"));
 }
 
 #[test]
 fn damaged_certificates_are_refused_without_a_panic() {
-    let good = certificate(&[names(&[(0x86, NAME.as_bytes())]), usages(&[1, 2]), constraints(&[])]);
+    let good = certificate(&[names(&[(0x86, NAME.as_bytes())]), rest()]);
     for end in 0..good.len() {
-        assert!(read_leaf(&good[..end], Usage::Client).is_err(), "cut at {end}");
+        assert!(read_leaf(&good[..end]).is_err(), "cut at {end}");
     }
     for at in 0..good.len() {
         for value in [0, 0x7f, 0x80, 0x84, 0xff] {
             let mut bad = good.clone();
             bad[at] = value;
             // Some bytes may change (serial, times): only the identity may not become another one.
-            if let Ok(leaf) = read_leaf(&bad, Usage::Client) {
+            if let Ok(leaf) = read_leaf(&bad) {
                 assert!(Spiffe::parse(leaf.spiffe.as_str()).is_ok());
             }
         }
     }
-    assert!(read_leaf(&[good, vec![0]].concat(), Usage::Client).is_err());
+    assert!(read_leaf(&[good, vec![0]].concat()).is_err());
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::metrics::{Flags, Outcome as Counted};
 use crate::retry::{self, Failed};
 use crate::route::Decision;
 use crate::route::matching::RequestView;
-use crate::shared::SharedService;
+use crate::snapshot::SharedService;
 use crate::tables::EndpointId;
 use crate::worker::{Local, Worker};
 use std::cell::Cell;
@@ -272,7 +272,9 @@ impl<'r, 't> Attempts<'r, 't> {
             None if h.status < 500 => self.succeeded(id),
             None => self.failed(id, Counted::ErrorStatus, false),
             Some(f) if f.fault() == Fault::Upstream => self.failed(id, Counted::Peer503, false),
-            Some(_) => self.count(Counted::Peer503),
+            Some(_) if h.status == 503 => self.count(Counted::Peer503),
+            // a denial, a refusal: the peer is well, the request was not
+            Some(_) => self.count(Counted::ErrorStatus),
         }
         if h.status >= 400 && self.again(Failed::Status { status: h.status, marked }, call.body) {
             return Tried::Again;
@@ -301,6 +303,7 @@ impl<'r, 't> Attempts<'r, 't> {
     fn no_head(&mut self, id: EndpointId, f: Failure, guard: &Guard<'_>) -> Tried<'t> {
         match f {
             Failure::Stopped(Stop::Gone) => Tried::Done(Outcome::Gone),
+            Failure::Refused(r) => Tried::Done(Outcome::Answer(Answer::refused(r))),
             Failure::Stopped(Stop::Deadline) => {
                 self.failed(id, Counted::Timeout, false);
                 if guard.is_over() {

@@ -19,7 +19,7 @@ use crate::http1::{Refused, Sender};
 use crate::metrics::{Flags, Handle};
 use crate::retry;
 use crate::route::matching::{HeaderLines, RequestView};
-use crate::shared::Entered;
+use crate::snapshot::Entered;
 use crate::spiffe::Spiffe;
 use crate::stream::Session;
 use crate::tables::{Inbound, InboundId};
@@ -219,6 +219,7 @@ async fn carry<'t>(
 fn no_head<'t>(f: Failure, to: &'t Destination) -> Outcome<'t> {
     match f {
         Failure::Stopped(Stop::Gone) => Outcome::Gone,
+        Failure::Refused(r) => Outcome::Answer(Answer::refused(r)),
         Failure::Stopped(Stop::Deadline) => Outcome::Answer(Answer::timeout(to.service())),
         // nothing was answered yet: it is told what every later request is told
         Failure::Stopped(Stop::Cut) => Outcome::Answer(Answer::denied(to.service(), "", false)),

@@ -5,6 +5,7 @@ use super::record::{Ended, record};
 use super::upstream::Origin;
 use super::{Next, finish};
 use crate::authorize::{self, Caller};
+use crate::clock::TICK_MS;
 use crate::config::frames::Reporter;
 use crate::downstream::{Client, HeadBytes, NoHead};
 use crate::error::{Answer, Flag};
@@ -175,6 +176,19 @@ fn trace(w: &Worker, from: &Origin, head: &RequestHead, bytes: &[u8]) -> TracePa
     }
 }
 
+/// A delay of at least `ms`; true: the client has gone meanwhile.
+async fn waits_in_vain(client: &mut Client, ms: u64) -> bool {
+    // the coarse clock may stand up to a tick back: never shorter than what was asked for
+    client.deadline.arm(ms + TICK_MS);
+    poll_fn(|cx| {
+        if client.poll_gone(cx) {
+            return Poll::Ready(true);
+        }
+        if client.deadline.fired() { Poll::Ready(false) } else { Poll::Pending }
+    })
+    .await
+}
+
 /// Injects the faults of the leg's service. Some: the request ends here.
 async fn spoil<'t>(
     w: &Rc<Worker>,
@@ -194,15 +208,7 @@ async fn spoil<'t>(
     if let Some((ms, origin)) = injected.delay_ms {
         notes.flags = notes.flags.with(Flag::FaultDelay);
         notes.origin = origin;
-        client.deadline.arm(ms);
-        let gone = poll_fn(|cx| {
-            if client.poll_gone(cx) {
-                return Poll::Ready(true);
-            }
-            if client.deadline.fired() { Poll::Ready(false) } else { Poll::Pending }
-        })
-        .await;
-        if ms > 0 && gone {
+        if ms > 0 && waits_in_vain(client, ms).await {
             return Some(Outcome::Gone);
         }
     }

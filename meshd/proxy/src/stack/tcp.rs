@@ -14,7 +14,7 @@ use crate::exchange::tcp::{End, relay};
 use crate::identity::ALPN_TCP;
 use crate::metrics::{Handle, Outcome};
 use crate::route::{Decision, Routed, route_tcp};
-use crate::shared::Entered;
+use crate::snapshot::Entered;
 use crate::spiffe::Usage;
 use crate::stream::{Buf, Session, Stream};
 use crate::tables::EndpointId;

@@ -54,6 +54,8 @@ def test_the_last_good_version_outlives_a_restart(tmp_path: Path) -> None:
     before.save()
     after = Documents(tmp_path / "d")
     assert after.load() == ""
+    assert after.remembered()[NAME].version == 5  # in force while the registry is away
+    assert after.good == {}
     after.update(current(BAD, 6))
     assert after.good[NAME].version == 5
     assert after.unreadable == frozenset()

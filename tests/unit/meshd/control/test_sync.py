@@ -2,10 +2,11 @@
 
 import asyncio
 
+from meshd.control.documents import Documents
 from meshd.control.sync import MERGE, Endpoints
 from registry import keys
 from registry.fold import WATCHED, Fold
-from registry.model import Instance
+from registry.model import Document, Instance
 from registry.store import Batch, Entry, Lost, Resync
 from registry.values import write
 from tests.unit.meshd.conftest import Single, until
@@ -77,6 +78,19 @@ async def test_an_empty_proxy_is_given_what_the_disk_knows(fresh: Single) -> Non
     assert not agent.sync._may_compile()  # one that serves is left alone
     running.link.close()
     await fresh.proxy.stop()
+
+
+async def test_documents_on_disk_are_in_force_until_the_registry_is_heard(fresh: Single) -> None:
+    """A host that restarts while the registry is away would otherwise deny every call."""
+    agent, name = fresh.agent, ("service-defaults", "web")
+    before = Documents(fresh.host.data / "documents.json")
+    before.update({name: Document(kind=name[0], name=name[1], text=b"Protocol: http\n", version=5)})
+    before.save()
+    agent.load()
+    assert agent.sync.view().documents.keys() == {name}
+    for prefix in WATCHED:
+        agent.sync._take(prefix, Resync(1, ()))
+    assert agent.sync.view().documents == {}
 
 
 async def test_a_refused_document_without_a_good_version_comes_from_the_history(single: Single) -> None:

@@ -69,7 +69,7 @@ def test_a_joined_host_is_not_overwritten(tmp_path: Path) -> None:
         First(node=""),
         First(node="a", trust_domain="A.b"),
         First(node="a", services=("x/y",)),
-        First(node="a", roles=("root",)),  # type: ignore[arg-type]
+        First(node="a", roles=("root",)),  # type: ignore[arg-type]  # a role that does not exist, on purpose
     ],
 )
 def test_bad_names_write_nothing(tmp_path: Path, first: First) -> None:

@@ -5,6 +5,7 @@ use regex::bytes::Regex;
 use super::compile::regex;
 use super::{MatchError, Mode, RequestView};
 use crate::config::HeaderMatch;
+use crate::http1::host;
 use crate::tables::Rejection;
 
 #[derive(Debug)]
@@ -58,7 +59,10 @@ impl HeaderTest {
 
     fn holds(&self, view: &RequestView<'_>, mode: Mode) -> Result<bool, MatchError> {
         if *self.name == *b"host" {
-            return self.value_holds(view.host);
+            // one host, however it is spelled: case, a dot at the end, the default port
+            let mut canonical = Vec::new();
+            host::canonical(view.host, &mut canonical);
+            return self.value_holds(&canonical);
         }
         let (mut first, mut count, mut alias) = (None, 0, false);
         view.headers.for_each(|name, value| {

@@ -9,7 +9,7 @@ use crate::exchange::{Guard, Stop};
 use crate::identity::ALPN_HTTP;
 use crate::metrics::Outcome as Counted;
 use crate::retry::Failed;
-use crate::shared::Entered;
+use crate::snapshot::Entered;
 use crate::tables::{EndpointId, InboundId};
 
 impl<'t> Attempts<'_, 't> {

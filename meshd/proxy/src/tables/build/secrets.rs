@@ -9,7 +9,7 @@ use super::super::{Identity, Tables, Trust};
 use super::{Rejection, only};
 use crate::config;
 use crate::config::parse::{digest, hex};
-use crate::spiffe::{Spiffe, Usage, read_leaf};
+use crate::spiffe::{Spiffe, read_leaf};
 
 /// SHA-256 in hex over the public key (SPKI) of a PEM chain's leaf; "unreadable" when there is none.
 pub fn public_key_digest(certificate: &str) -> String {
@@ -32,8 +32,7 @@ pub(super) fn identity(tables: &mut Tables, r: &config::Identity) -> Result<(), 
         return Err(bad("spiffe", "is the identity of another instance"));
     }
     let chain = certificates(&r.certificate).ok_or_else(|| bad("certificate", "not a PEM chain"))?;
-    let leaf = read_leaf(&chain[0], Usage::Server).map_err(|e| bad("certificate", e.0))?;
-    read_leaf(&chain[0], Usage::Client).map_err(|e| bad("certificate", e.0))?;
+    let leaf = read_leaf(&chain[0]).map_err(|e| bad("certificate", e.0))?;
     if leaf.spiffe != spiffe {
         return Err(bad("certificate", "is of another identity"));
     }
