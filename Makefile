@@ -9,8 +9,9 @@ PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
 CRATE := meshd/proxy/Cargo.toml
 CARGO_FLAGS := --locked --manifest-path $(CRATE)
-# What `make test` leaves to others: kill stories (make mesh), the wheel (make wheel), the demo (its own step below).
-TEST_MARKS := not mesh_long and not quick_start and not wheel
+# What `make test` leaves to others: kill stories (make mesh), foreign servers that are killed, frozen and wiped
+# (make outages), the wheel (make wheel), the demo (its own step below).
+TEST_MARKS := not mesh_long and not outages and not quick_start and not wheel
 # Foreign programs: what tests and the bench drive and compare with.
 TOOLS := consul py-consul etcd etcdctl nginx haproxy wrk dockerd
 # Two at a time, a file's tests together: the stories of one file share their hosts.
@@ -34,6 +35,10 @@ test: test-python test-rust test-demo test-bench ## all tests: Python, Rust, the
 .PHONY: mesh
 mesh: setup ## kill stories: meshd, app and registry killed or frozen under load, no request may fail
 	$(PYTEST) -m mesh_long --timeout 300 $(ARGS)
+
+.PHONY: outages
+outages: setup tools-strict ## a real Consul, etcd and dockerd killed, frozen and wiped under the mesh
+	$(PYTEST) -m outages --timeout 300 -n 2 --dist loadfile $(ARGS)
 
 .PHONY: bench
 bench: setup tools-strict ## CPU per request beside nginx and HAProxy (ARGS="meshd-pair haproxy-pair --rounds 5 --json")

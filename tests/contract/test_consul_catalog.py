@@ -25,7 +25,7 @@ from tests.consul_server import ConsulServer
 from tests.fakes.running import running
 from tests.mesh.cluster import random_net
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = [pytest.mark.outages, pytest.mark.timeout(90)]
 
 NODES = {"agent": "server", "agentless": "b"}  # the agent of the test is the server's own
 

@@ -20,7 +20,7 @@ from tests.fakes.running import running
 OPEN = "mesh/v1/services/"
 CLOSED = "mesh/v1/policy/"
 NODE = "node:secret"
-pytestmark = pytest.mark.timeout(90)
+pytestmark = [pytest.mark.outages, pytest.mark.timeout(90)]
 
 
 @pytest.fixture(params=["3.4", "3.7"])

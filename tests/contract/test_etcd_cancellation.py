@@ -21,7 +21,7 @@ from tests.fakes.running import running
 ROOT = "mesh/v1/test/"
 ENOUGH = 0.1  # seconds for calls that do not end by themselves
 ROUNDS, POINTS = 100, 20  # at the first wait of a call, the second, ... the twentieth, and again
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.outages, pytest.mark.timeout(120)]
 
 Call = Callable[[EtcdStore], Coroutine[Any, Any, object]]
 

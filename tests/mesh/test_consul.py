@@ -19,7 +19,7 @@ from tests.mesh.cluster import PEER, Cluster, wait_for
 from tests.mesh.cluster import http as ask
 from tests.tools import tool
 
-pytestmark = [pytest.mark.mesh, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.mesh, pytest.mark.outages, pytest.mark.timeout(180)]
 
 API_PORT, DB_PORT, LEGACY_PORT = 9101, 9102, 9103
 HTTP_DB = {"Kind": "service-defaults", "Name": "db", "Protocol": "http"}

@@ -12,7 +12,7 @@ from tests.demo.traffic import Load
 from tests.mesh.cluster import Cluster, Host, http, wait_for
 from tests.tools import tool
 
-pytestmark = [pytest.mark.mesh, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.mesh, pytest.mark.outages, pytest.mark.timeout(180)]
 
 PORT = 9101
 
@@ -73,7 +73,7 @@ def test_a_wiped_consul_under_load_fails_no_request_and_is_filled_again(story: S
     report = load.result()
     assert report["failed"] == 0, report
     assert report["ok"] == 5000
-    held = [one for one in story.status(story.b)["warnings"] if "until adopted" in one]
+    held = [one for one in story.status(story.b)["warnings"] if "registry adopt" in one]
     assert held, "the policy that vanished is kept, and said to be"
 
 

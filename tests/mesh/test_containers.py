@@ -13,7 +13,7 @@ from tests.demo.traffic import Load
 from tests.dockerd.daemon import Dockerd
 from tests.mesh.cluster import Cluster, Failed, Host, free_port, http, random_net, wait_for
 
-pytestmark = pytest.mark.mesh
+pytestmark = [pytest.mark.mesh, pytest.mark.outages]
 
 LABELS = {
     "meshd.service": "api",

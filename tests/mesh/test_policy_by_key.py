@@ -286,7 +286,7 @@ def test_a_service_without_mesh_is_called_only_where_plaintext_is_allowed(story:
     try:
         wait_for("plaintext", lambda: story.get("/", OLD).status == 200, 5)
         shown = story.a.meshctl("service", "old").stdout
-        assert re.search(r"old/x/old-1 +suspect +plaintext", shown), shown  # its host has no lease
+        assert re.search(r"old/x/old-1 +passing +plaintext", shown), shown  # no host that could hold a lease
         assert "DefaultIntention" not in shown  # nobody enforces one there
         assert story.explain("/", to="old")["verdict"] == "allow"
     finally:
