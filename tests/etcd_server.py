@@ -14,6 +14,8 @@ from pathlib import Path
 from signal import SIGCONT, SIGKILL, Signals
 from typing import Any
 
+import pytest
+
 from tests.consul_agent import free_ports
 from tests.mesh.cluster import http, wait_for
 from tests.tools import ROOT, tool

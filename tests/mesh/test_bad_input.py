@@ -90,7 +90,7 @@ CHECK = {"Interval": "5s"}
         ({"Name": "api", "Port": 80, "Tags": "x"}, "Tags", "must be a list", ""),
         ({"Name": "api", "Port": 80, "Mesh": {"Upstreems": []}}, "Mesh.Upstreems", "unknown", "mean Upstreams?"),
         ({"Name": "api", "Port": 80, "Mesh": {"Protocol": "http3"}}, "Mesh.Protocol", "http3", "tcp, http"),
-        ({"Name": "api", "Port": 80, "Check": CHECK | {"Args": ["ls"]}}, "Check.Args", "over HTTP", "HTTP, TCP, GRPC or TTL"),
+        ({"Name": "api", "Port": 80, "Check": CHECK | {"Args": ["ls"]}}, "Check.Args", "over HTTP", "GRPC or TTL"),
         ({"Name": "api", "Port": 80, "Check": CHECK | {"HTTP": "http://192.0.2.1/"}}, "Check.HTTP", "of this host",
          "127.0.0.1"),
         ({"Name": "api", "Port": 80, "Check": {"TCP": "127.0.0.1:1", "Interval": "soon"}}, "Check.Interval", "'soon'",

@@ -171,12 +171,12 @@ def test_service_shows_every_value_with_who_set_it(story: Story) -> None:
 
 def test_a_ttl_check_registers_passes_and_expires(story: Story) -> None:
     port = story.apps["api-b"].port
-    story.b.register({"Name": "extra", "ID": "extra-1", "Port": port, "Check": {"TTL": "600ms", "CheckID": "beat"}})
+    story.b.register({"Name": "extra", "ID": "extra-1", "Port": port, "Check": {"TTL": "1500ms", "CheckID": "beat"}})
     assert wait_for("critical until the first beat", lambda: story.counts("extra"), 5)["critical"] == 1
     assert story.agent(story.b, "check/pass/beat") == 200
-    wait_for("passing", lambda: story.counts("extra")["passing"] == 1, 5)
-    wait_for("expired", lambda: story.counts("extra")["critical"] == 1, 5)
-    assert "no update for 0.6 s" in story.a.meshctl("service", "extra").stdout
+    wait_for("passing", lambda: story.counts("extra")["passing"] == 1, 15)
+    wait_for("expired", lambda: story.counts("extra")["critical"] == 1, 15)
+    assert "no update for 1.5 s" in story.a.meshctl("service", "extra").stdout
     assert story.agent(story.b, "service/deregister/extra-1") == 200
 
 
