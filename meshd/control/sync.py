@@ -328,7 +328,7 @@ class Sync:
         )
 
     @property
-    def _heard_documents(self) -> bool:
+    def heard_documents(self) -> bool:
         """From the registry, or from the signed snapshot in its place."""
         return self._parts.fold.listed | self._parts.fold.restored >= {keys.POLICY, keys.CONFIG}
 
@@ -336,7 +336,7 @@ class Sync:
         """Until policy is heard what the disk remembers; nothing where the snapshot must not be used: calls are denied
         then, and older copies beside it would undo that."""
         parts = self._parts
-        if self._heard_documents:
+        if self.heard_documents:
             return parts.documents.good
         return {} if parts.cold_start.state.word in ("refused", "too old") else parts.documents.remembered()
 
@@ -365,7 +365,7 @@ class Sync:
             await self._save.wait()
             self._save.clear()
             try:
-                if self._heard_documents:  # before that it would forget what the disk remembers
+                if self.heard_documents:  # before that it would forget what the disk remembers
                     await asyncio.to_thread(self._parts.documents.save)
                 revocations = dict(self._revocations())
                 remembered = Remembered(revocations, self._meshed, dict(self._spoken), self._parts.fold.pinned)
