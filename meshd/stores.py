@@ -76,7 +76,7 @@ def together(
     }
     placement = Placement(store, catalogs, host.node, around.log)
     registries = Registries(joined, placement, host.registry.merge, host.node, around.clock)
-    store.heard = registries.heard
+    store.heard, registries.last_known = registries.heard, store.last_known
     return store, registries
 
 

@@ -50,6 +50,7 @@ class Registries:
         self._lost: dict[tuple[str, str], str] = {}  # (registry, selector): why
         self._heard: dict[str, float] = {}
         self._leases: dict[str, Lease] = {}
+        self.last_known: Callable[[str], frozenset[str]] = lambda name: frozenset()  # `<service>/<node>/<id>`
         self.on_change: Callable[[], None] = lambda: None
 
     def heard(self, name: str, selector: str, event: WatchEvent) -> None:

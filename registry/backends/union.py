@@ -128,6 +128,11 @@ class UnionStore:
         watching = self._watching(key)
         return watching.known(name) if watching is not None else {}
 
+    def last_known(self, name: str) -> frozenset[str]:
+        """Instances of one registry as running watches last heard them, as `<service>/<node>/<id>`."""
+        found = (merge.known(name) for selector, merge in self._running.items() if selector.startswith(keys.SERVICES))
+        return frozenset(key.removeprefix(keys.SERVICES) for entries in found for key in entries)
+
     def _merge(self) -> Merge:
         return Merge((member.name for member in self._members), self._rule)
 

@@ -1,0 +1,62 @@
+"""A service's defaults with other `Registries`: the author's text with that one field changed, nothing else."""
+
+import json
+from collections.abc import Collection
+
+import msgspec
+import yaml
+
+from policies.parse import parse
+from policies.problem import plain
+from policies.schema.service_defaults import ServiceDefaults
+from registry import keys
+from registry.errors import Denied
+
+FIELD = "Registries"
+
+
+def rewritten(service: str, text: bytes, base: str, registries: tuple[str, ...]) -> bytes:
+    """The text of `service-defaults/<service>`, from that of `service-defaults/<base>` (the same, or a pattern; empty:
+    from nothing), with these registries. Raises Denied for a text that cannot be changed without changing more."""
+    before = parse(ServiceDefaults.kind, base or service, text, version=0).document if text else None
+    dropped = {plain(FIELD)} if base == service else {plain(FIELD), plain("Name")}
+    try:
+        made = _edited(text.decode(), dropped, registries).encode()
+    except (ValueError, yaml.YAMLError) as error:
+        raise _by_hand(service, base, registries, str(error)) from error
+    after = parse(ServiceDefaults.kind, service, made, version=0).document
+    wanted = before if isinstance(before, ServiceDefaults) else ServiceDefaults(name=service, version=0)
+    if after is None or (text and before is None) or after != _replaced(wanted, service, registries):
+        raise _by_hand(service, base, registries, "its text cannot be changed in place")
+    return made
+
+
+def _replaced(document: ServiceDefaults, service: str, registries: tuple[str, ...]) -> ServiceDefaults:
+    fields = {name: getattr(document, name) for name in document.__dataclass_fields__}
+    return ServiceDefaults(**(fields | {"name": service, "registries": registries}))
+
+
+def _edited(text: str, dropped: Collection[str], registries: tuple[str, ...]) -> str:
+    line = f"{FIELD}: [{', '.join(registries)}]\n"
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if root is None:
+        return text + line
+    if not isinstance(root, yaml.MappingNode):
+        raise ValueError("it is no mapping")
+    if root.flow_style:
+        tree = {key: value for key, value in yaml.safe_load(text).items() if plain(key) not in dropped}
+        return msgspec.json.format(json.dumps(tree | {FIELD: list(registries)}), indent=2) + "\n"
+    lines = text.splitlines(keepends=True)
+    starts = [key.start_mark.line for key, _ in root.value] + [
+        root.end_mark.line if root.end_mark.column == 0 else len(lines)
+    ]
+    for number, (key, _) in reversed(list(enumerate(root.value))):
+        if plain(key.value) in dropped:
+            del lines[starts[number] : starts[number + 1]]
+    kept = "".join(lines)
+    return kept + ("" if kept.endswith("\n") or not kept else "\n") + line
+
+
+def _by_hand(service: str, base: str, registries: tuple[str, ...], why: str) -> Denied:
+    key = keys.policy(ServiceDefaults.kind, base or service).removeprefix(keys.PREFIX)
+    return Denied(f"{key}: {why}: write `{FIELD}: [{', '.join(registries)}]` into service-defaults/{service} by hand")
