@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection
+from dataclasses import replace
 
 import msgspec
 import yaml
@@ -26,14 +27,9 @@ def rewritten(service: str, text: bytes, base: str, registries: tuple[str, ...])
         raise _by_hand(service, base, registries, str(error)) from error
     after = parse(ServiceDefaults.kind, service, made, version=0).document
     wanted = before if isinstance(before, ServiceDefaults) else ServiceDefaults(name=service, version=0)
-    if after is None or (text and before is None) or after != _replaced(wanted, service, registries):
+    if after is None or (text and before is None) or after != replace(wanted, name=service, registries=registries):
         raise _by_hand(service, base, registries, "its text cannot be changed in place")
     return made
-
-
-def _replaced(document: ServiceDefaults, service: str, registries: tuple[str, ...]) -> ServiceDefaults:
-    fields = {name: getattr(document, name) for name in document.__dataclass_fields__}
-    return ServiceDefaults(**(fields | {"name": service, "registries": registries}))
 
 
 def _edited(text: str, dropped: Collection[str], registries: tuple[str, ...]) -> str:
