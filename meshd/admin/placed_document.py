@@ -43,14 +43,18 @@ def _edited(text: str, dropped: Collection[str], registries: tuple[str, ...]) ->
         tree = {key: value for key, value in yaml.safe_load(text).items() if plain(key) not in dropped}
         return msgspec.json.format(json.dumps(tree | {FIELD: list(registries)}), indent=2) + "\n"
     lines = text.splitlines(keepends=True)
-    starts = [key.start_mark.line for key, _ in root.value] + [
-        root.end_mark.line if root.end_mark.column == 0 else len(lines)
-    ]
-    for number, (key, _) in reversed(list(enumerate(root.value))):
+    for key, value in reversed(root.value):
         if plain(key.value) in dropped:
-            del lines[starts[number] : starts[number + 1]]
+            del lines[key.start_mark.line : _last_line(value) + 1]
     kept = "".join(lines)
     return kept + ("" if kept.endswith("\n") or not kept else "\n") + line
+
+
+def _last_line(node: yaml.Node) -> int:
+    """Where a value ends; a block's own mark lies behind the comments that follow it."""
+    if isinstance(node, yaml.SequenceNode) and not node.flow_style and node.value:
+        return _last_line(node.value[-1])
+    return int(node.end_mark.line)
 
 
 def _by_hand(service: str, base: str, registries: tuple[str, ...], why: str) -> Denied:

@@ -161,7 +161,7 @@ async def place(agent: Agent, store: Store, service: str, registries: tuple[str,
         named(agent, name)
     entry, base = await _defaults(agent, store, service)
     text = rewritten(service, entry.value if entry is not None else b"", base, registries)
-    own = entry if base == service else await store.get(keys.policy(ServiceDefaults.kind, service))
+    own = entry if base == service else None  # it was not there when the pattern's was taken
     parsed = parse(ServiceDefaults.kind, service, text, version=0).document
     assert parsed is not None, "rewritten reads it too"
     planned = apply.Plan((FileDocument(ServiceDefaults.kind, service, text, 1),), (parsed,))
