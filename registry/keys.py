@@ -51,6 +51,16 @@ def valid_document_name(name: str) -> bool:
     return name == "*" or valid_name(name.removesuffix("*"))
 
 
+def is_key(selector: str) -> bool:
+    """A selector is one exact key, or else a prefix: those end in `/` (or are empty)."""
+    return bool(selector) and not selector.endswith("/")
+
+
+def covers(selector: str, key: str) -> bool:
+    """Does a selector speak of a key (or of all that a narrower selector speaks of)?"""
+    return selector == key if is_key(selector) else key.startswith(selector)
+
+
 def instance(service: str, node: str, instance_id: str) -> str:
     return f"{SERVICES}{service}/{node}/{instance_id}"
 

@@ -190,8 +190,11 @@ class SqliteStore:
 
     # ---- watches ------------------------------------------------------------------------------------------------
 
-    def watch(self, prefix: str, *, after: int | None = None) -> PrefixWatch:
-        return PrefixWatch(self._log, prefix, after, lambda: self.list(prefix), self._pace)
+    def watch(self, selector: str, *, after: int | None = None) -> PrefixWatch:
+        async def listing() -> Listing:
+            return await self._worker.read(lambda db: sqlite_tables.selected(db, selector))
+
+        return PrefixWatch(self._log, selector, after, listing, self._pace)
 
     @property
     def watching(self) -> int:
