@@ -61,6 +61,12 @@ def covers(selector: str, key: str) -> bool:
     return selector == key if is_key(selector) else key.startswith(selector)
 
 
+def selectors_of(key: str) -> tuple[str, ...]:
+    """Every selector that covers a key: itself, and each prefix above it."""
+    parts = key.split("/")
+    return (key, *("/".join((*parts[:depth], "")) for depth in range(1, len(parts))), "")
+
+
 def instance(service: str, node: str, instance_id: str) -> str:
     return f"{SERVICES}{service}/{node}/{instance_id}"
 

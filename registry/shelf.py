@@ -8,7 +8,7 @@ go of, and where operators' words are kept (`park`) nothing new is taken in eith
 from collections.abc import Callable, Collection
 from typing import Generic, TypeVar
 
-from registry import brake
+from registry import brake, keys
 from registry.errors import Corrupt
 from registry.store import Batch, Entry, Resync
 
@@ -31,17 +31,20 @@ class Shelf(Generic[V]):
         self._frozen = ""
         self._parked: dict[str, Entry] = {}
 
-    def apply(self, event: Batch | Resync) -> frozenset[str]:
-        """Returns the keys whose values moved."""
+    def apply(self, event: Batch | Resync, within: str = "") -> frozenset[str]:
+        """Returns the keys whose values moved. `within`: the selector that a listing speaks of; empty: all of it."""
         if isinstance(event, Batch):
             return self._leave(event.deletes) | self._take(event.puts)
+        within = within or self._prefix
         present = {entry.key for entry in event.entries}
-        missing = self.items.keys() - present
-        for key in [key for key in self._problems if key.startswith(self._prefix) and key not in present]:
+        missing = {key for key in self.items if key not in present and keys.covers(within, key)}
+        for key in [key for key in self._problems if keys.covers(within, key) and key not in present]:
             del self._problems[key]
-        self._parked = {key: entry for key, entry in self._parked.items() if key in present}
+        for key in [key for key in self._parked if keys.covers(within, key) and key not in present]:
+            del self._parked[key]
         fresh = missing - self.unlisted
-        if fresh and (self._frozen or not present or brake.documents_held(len(self.items), len(fresh))):
+        empty = within == self._prefix and not present
+        if fresh and (self._frozen or empty or brake.documents_held(len(self.items), len(fresh))):
             self.unlisted |= fresh
             self.held = self._frozen or f"{len(fresh)} of {len(self.items)} keys vanished at once: kept until adopted"
             fresh = set()
@@ -73,12 +76,21 @@ class Shelf(Generic[V]):
         self.unlisted |= moved - self._parked.keys()
         return moved
 
-    def _leave(self, keys: Collection[str]) -> frozenset[str]:
-        if not self._frozen:
-            return self._drop(keys)
-        for key in keys:
+    def forget(self, gone: Collection[str]) -> frozenset[str]:
+        """Nobody asks for these keys any more, whatever the store says of them."""
+        for key in gone:
             self._parked.pop(key, None)
-        self.unlisted |= self.items.keys() & set(keys)
+        moved = self._drop(gone)
+        if not self.unlisted and not self._frozen:
+            self.held = ""
+        return moved
+
+    def _leave(self, gone: Collection[str]) -> frozenset[str]:
+        if not self._frozen:
+            return self._drop(gone)
+        for key in gone:
+            self._parked.pop(key, None)
+        self.unlisted |= self.items.keys() & set(gone)
         return frozenset()
 
     def _take(self, entries: Collection[Entry]) -> frozenset[str]:
@@ -106,9 +118,9 @@ class Shelf(Generic[V]):
             self.held = ""
         return frozenset(moved)
 
-    def _drop(self, keys: Collection[str]) -> frozenset[str]:
+    def _drop(self, gone: Collection[str]) -> frozenset[str]:
         moved = set()
-        for key in keys:
+        for key in gone:
             self._problems.pop(key, None)
             self.unlisted.discard(key)
             if self.items.pop(key, None) is not None:

@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Protocol
 
 from registry.errors import RegistryError
@@ -57,7 +58,7 @@ class Watcher:
         for selector in self._running.keys() - selectors:
             self._running.pop(selector).cancel()
         for selector in sorted(selectors - self._running.keys()):
-            self._running[selector] = self._start(f"watch {selector}", lambda one=selector: self.follow(one))
+            self._running[selector] = self._start(f"watch {selector}", partial(self.follow, selector))
 
     async def follow(self, selector: str) -> None:
         """Follow one selector, for ever. A refusal (Denied, Corrupt) is handed on as Lost, and tried again later."""
