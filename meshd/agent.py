@@ -31,7 +31,6 @@ from meshd.control.register import Facts, Registrar
 from meshd.control.registrations import File
 from meshd.control.report import Report
 from meshd.control.status import Publisher
-from meshd.control.stored import Stored
 from meshd.control.sync import Parts, Sync
 from meshd.dataplane.client import Dataplane
 from meshd.dataplane.supervise import Supervisor
@@ -131,9 +130,7 @@ class Agent:
         self.fold = Fold()
         self.watcher = Watcher(store, WATCHED, pause=around.contact.pause, jitter=around.chance)
         self.cold_start = ColdStart(layout, host.registry.old_snapshot, self._capture, self.log, around.now)
-        self.stored = Stored(host.node)
-        self.compilation = self._compilation()
-        self.sync = self._sync()
+        self.compilation, self.sync = self._control()
         self.status = Report(host.node, self.version, self.documents, self.dataplane)
         self.publisher = Publisher(store, host.node, lambda: self.lease.id, self.status.current, self.log)
         self.supervisor = Supervisor(
@@ -196,7 +193,6 @@ class Agent:
         place = Place(host.node, bind, host.loopback, host.proxy.access_log)
         sources = Sources(
             fold=self.fold,
-            stored=self.stored,
             registrar=self.registrar,
             identities=self.identities,
             documents=self.documents,
@@ -205,11 +201,10 @@ class Agent:
         )
         return Compilation(place, sources, self.around.clock)
 
-    def _sync(self) -> Sync:
+    def _control(self) -> tuple[Compilation, Sync]:
+        compilation = self._compilation()
         parts = Parts(
-            node=self.host.node,
             fold=self.fold,
-            stored=self.stored,
             watcher=self.watcher,
             store=self.store,
             registrar=self.registrar,
@@ -219,9 +214,9 @@ class Agent:
             lease=self.lease,
             memory=Memory(self.host.data / "memory.json"),
             cold_start=self.cold_start,
-            compilation=self.compilation,
+            compilation=compilation,
         )
-        return Sync(parts, self.log, self.around.clock)
+        return compilation, Sync(parts, self.log, self.around.clock)
 
     def _connect(self) -> None:
         """Who tells whom that something moved."""

@@ -39,7 +39,6 @@ class Sources:
     """What a Compilation reads, and the proxy's side that it feeds."""
 
     fold: Fold
-    stored: Stored
     registrar: Registrar
     identities: Identities
     documents: Documents
@@ -80,6 +79,7 @@ class Compilation:
         self._place = place
         self._sources = sources
         self._clock = clock
+        self.stored = Stored(place.node)  # what the registry holds of this host: fed by `sync`
         self.meshed: frozenset[str] = frozenset()
         self.spoken: dict[str, Spoken] = {}
         self.version = 0
@@ -87,6 +87,10 @@ class Compilation:
         self.resources: tuple[AnyResource, ...] = ()
         self.on_compiled: Callable[[int], None] = lambda version: None
         self.on_learnt: Callable[[], None] = lambda: None
+
+    @property
+    def node(self) -> str:
+        return self._place.node
 
     def access_log(self, path: str) -> None:
         """Where the proxy writes its access log from now on; empty: its stdout."""
@@ -96,7 +100,7 @@ class Compilation:
         """Compile for this host and hand the result to the proxy."""
         sources = self._sources
         local = sources.registrar.local
-        known = sources.stored.instances or {}
+        known = self.stored.instances or {}
         signable = (one.key for one in local if one.key in known and known[one.key].state != "withdrawn")
         sources.identities.follow((one.key for one in local), signable)
         compiled = compile_host(self.view())

@@ -21,7 +21,6 @@ from meshd.control.identity import Identities
 from meshd.control.lease import Lease
 from meshd.control.memory import Memory, Remembered
 from meshd.control.register import Registrar
-from meshd.control.stored import Stored
 from meshd.dataplane.client import Dataplane
 from policies.schema.kinds import AnyDocument
 from policies.schema.mesh import Mesh
@@ -50,9 +49,7 @@ class Log(Protocol):
 class Parts:
     """What a Sync joins together."""
 
-    node: str
     fold: Fold
-    stored: Stored
     watcher: Watcher
     store: Store
     registrar: Registrar
@@ -146,12 +143,12 @@ class Sync:
 
     def _own(self, prefix: str, event: WatchEvent) -> None:
         """What the registry holds of this host itself."""
-        parts = self._parts
-        if prefix == keys.SERVICES and parts.stored.apply(event) and parts.stored.instances is not None:
-            parts.registrar.seen(parts.stored.instances)
+        parts, stored = self._parts, self._parts.compilation.stored
+        if prefix == keys.SERVICES and stored.apply(event) and stored.instances is not None:
+            parts.registrar.seen(stored.instances)
             self._dirty.set()
         listed = prefix == keys.LEASES and isinstance(event, Batch | Resync)
-        if listed and parts.lease.id is not None and parts.node not in parts.fold.leases:
+        if listed and parts.lease.id is not None and parts.compilation.node not in parts.fold.leases:
             parts.lease.lost()
 
     def _store(self) -> None:
