@@ -16,6 +16,7 @@ from meshd import ports
 from meshd.config import Host, source_address
 from meshd.control.authority import upkeep
 from meshd.control.cold_start import ColdStart
+from meshd.control.compilation import Compilation, Place, Sources
 from meshd.control.contact import Contact
 from meshd.control.container_labels import Here
 from meshd.control.containers import Containers
@@ -30,8 +31,7 @@ from meshd.control.register import Facts, Registrar
 from meshd.control.registrations import File
 from meshd.control.report import Report
 from meshd.control.status import Publisher
-from meshd.control.stored import Stored
-from meshd.control.sync import Parts, Place, Sync
+from meshd.control.sync import Parts, Sync
 from meshd.dataplane.client import Dataplane
 from meshd.dataplane.supervise import Supervisor
 from meshd.notify import notify
@@ -130,7 +130,7 @@ class Agent:
         self.fold = Fold()
         self.watcher = Watcher(store, WATCHED, pause=around.contact.pause, jitter=around.chance)
         self.cold_start = ColdStart(layout, host.registry.old_snapshot, self._capture, self.log, around.now)
-        self.sync = self._sync()
+        self.compilation, self.sync = self._control()
         self.status = Report(host.node, self.version, self.documents, self.dataplane)
         self.publisher = Publisher(store, host.node, lambda: self.lease.id, self.status.current, self.log)
         self.supervisor = Supervisor(
@@ -187,13 +187,24 @@ class Agent:
             version=self.version,
         )
 
-    def _sync(self) -> Sync:
+    def _compilation(self) -> Compilation:
         host = self.host
         bind = Address(address=host.bind.inbound, port=host.ports.inbound)
         place = Place(host.node, bind, host.loopback, host.proxy.access_log)
+        sources = Sources(
+            fold=self.fold,
+            registrar=self.registrar,
+            identities=self.identities,
+            documents=self.documents,
+            cold_start=self.cold_start,
+            dataplane=self.dataplane,
+        )
+        return Compilation(place, sources, self.around.clock)
+
+    def _control(self) -> tuple[Compilation, Sync]:
+        compilation = self._compilation()
         parts = Parts(
             fold=self.fold,
-            stored=Stored(host.node),
             watcher=self.watcher,
             store=self.store,
             registrar=self.registrar,
@@ -201,21 +212,22 @@ class Agent:
             documents=self.documents,
             dataplane=self.dataplane,
             lease=self.lease,
-            memory=Memory(host.data / "memory.json"),
+            memory=Memory(self.host.data / "memory.json"),
             cold_start=self.cold_start,
+            compilation=compilation,
         )
-        return Sync(place, parts, self.log, self.around.clock)
+        return compilation, Sync(parts, self.log, self.around.clock)
 
     def _connect(self) -> None:
         """Who tells whom that something moved."""
         self.registrar.on_change = self.sync.poke
         self.identities.on_change = self.sync.poke
-        self.sync.on_compiled = self._compiled
+        self.compilation.on_compiled = self._compiled
         self.sync.on_trust = self.sync.poke
         self.lease.on_lease = self.publisher.changed
         self.lease.on_contact = self.sync.on_contact = self.around.contact.made
-        self.status.resources = lambda: self.sync.resources
-        self.status.problems = lambda: (*map(str, self.sync.problems), *self.containers.problems)
+        self.status.resources = lambda: self.compilation.resources
+        self.status.problems = lambda: (*map(str, self.compilation.problems), *self.containers.problems)
         self.containers.on_change = self.publisher.changed
         self.supervisor.on_events = self._events
         self.dataplane.on_attach = self.sync.poke
@@ -234,7 +246,8 @@ class Agent:
         """Put what can change of a configuration that was read again into force. Raises ConfigError."""
         services = configured(plan.host, self.own_addresses)
         self.host = plan.host
-        self.sync.access_log(plan.host.proxy.access_log)
+        self.compilation.access_log(plan.host.proxy.access_log)
+        self.sync.poke()
         if "Services" in plan.changed:
             await self.registrar.configure(services)
 

@@ -68,7 +68,7 @@ def plan(text: bytes) -> Plan:
 
 def warnings(agent: Agent, planned: Plan) -> tuple[ProblemRow, ...]:
     """Faults across documents that these would bring: they do not stop the write."""
-    view = agent.sync.view()
+    view = agent.compilation.view()
     wanted = view.wanted | {one.name for one in planned.documents if not one.name.endswith("*")}
     before = {str(one) for one in compile_host(replace(view, wanted=wanted)).problems}
     documents = dict(view.documents) | {(one.kind, one.name): one for one in planned.documents}

@@ -25,7 +25,7 @@ WITHIN = 5.0  # seconds
 
 def collect(agent: Agent, destination: str) -> tuple[AnyResource, ...]:
     """All resources that decide about requests to a service, wherever they are in force; no identities, no trust."""
-    return resources(agent.sync.view(), agent.fold.instances.values(), destination)
+    return resources(agent.compilation.view(), agent.fold.instances.values(), destination)
 
 
 def resources(view: HostView, instances: Iterable[Instance], destination: str) -> tuple[AnyResource, ...]:

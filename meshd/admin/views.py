@@ -142,7 +142,7 @@ def problems(agent: Agent) -> tuple[ProblemRow, ...]:
         ProblemRow(document=name, reason=f"{one.path}: {one.reason}" if one.path else one.reason)
         for name, one in sorted(agent.dataplane.refused.items())
     ]
-    for one in agent.sync.problems:
+    for one in agent.compilation.problems:
         rows.append(
             ProblemRow(
                 document=f"{one.kind}/{one.name}",
@@ -247,7 +247,7 @@ def services(agent: Agent, stats: Stats | None) -> list[ServiceRow]:
 
 def protocol(agent: Agent, service: str, instances: Iterable[Instance]) -> str:
     """As compiled where this host calls the service, else as its instances say, else tcp."""
-    for resource in agent.sync.resources:
+    for resource in agent.compilation.resources:
         if isinstance(resource, ServiceResource) and resource.name == service:
             return resource.protocol
     return next((one.mesh.protocol for one in instances if one.mesh.protocol), "tcp")

@@ -8,33 +8,26 @@ that holds nothing at all gets what else is known from disk.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from meshd.control import history
 from meshd.control.cold_start import ColdStart
+from meshd.control.compilation import Compilation
 from meshd.control.documents import Documents, Name
 from meshd.control.gate import Gate
 from meshd.control.identity import Identities
 from meshd.control.lease import Lease
 from meshd.control.memory import Memory, Remembered
 from meshd.control.register import Registrar
-from meshd.control.stored import Stored
 from meshd.dataplane.client import Dataplane
-from policies.compile import compile_host
-from policies.compiled import AnyResource
-from policies.context import registered
-from policies.problem import Problem
 from policies.schema.kinds import AnyDocument
 from policies.schema.mesh import Mesh
-from policies.view import Compiled, HostView
-from policies.view import Protocol as Spoken
 from registry import keys
 from registry.brake import MAX_REMOVAL_PERCENT, WINDOW, Limits
 from registry.errors import RegistryError
 from registry.fold import Change, Fold
-from registry.model import Address, Endpoint
 from registry.store import Alive, Batch, Entry, Lost, Resync, Store, WatchEvent
 from registry.store_id import base
 from registry.watch import Watcher
@@ -53,21 +46,10 @@ class Log(Protocol):
 
 
 @dataclass(frozen=True)
-class Place:
-    """What the compiler needs to know of this host."""
-
-    node: str
-    inbound: Address
-    loopback: str
-    access_log: str
-
-
-@dataclass(frozen=True)
 class Parts:
     """What a Sync joins together."""
 
     fold: Fold
-    stored: Stored
     watcher: Watcher
     store: Store
     registrar: Registrar
@@ -77,36 +59,13 @@ class Parts:
     lease: Lease
     memory: Memory
     cold_start: ColdStart
-
-
-class Endpoints(Mapping[str, tuple[Endpoint, ...]]):
-    """Endpoints by service at one moment, folded when asked for: a host needs few of a mesh's services."""
-
-    def __init__(self, fold: Fold, now: float) -> None:
-        self._fold = fold
-        self._now = now
-        self._services = fold.services
-        self._found: dict[str, tuple[Endpoint, ...]] = {}
-
-    def __getitem__(self, service: str) -> tuple[Endpoint, ...]:
-        if service not in self._services:
-            raise KeyError(service)
-        if service not in self._found:
-            self._found[service] = self._fold.endpoints(service, self._now)
-        return self._found[service]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._services))
-
-    def __len__(self) -> int:
-        return len(self._services)
+    compilation: Compilation
 
 
 class Sync:
-    """Owns the fold and what is compiled from it. `clock` is monotonic; `on_compiled` is told each version."""
+    """Owns the fold and when it is compiled. `clock` is monotonic."""
 
-    def __init__(self, place: Place, parts: Parts, log: Log, clock: Callable[[], float]) -> None:
-        self._place = place
+    def __init__(self, parts: Parts, log: Log, clock: Callable[[], float]) -> None:
         self._parts = parts
         self._log = log
         self._clock = clock
@@ -118,13 +77,7 @@ class Sync:
         self._cold = True  # nobody has looked for a saved snapshot yet
         self._compiled_at = clock() - MERGE
         self._merge = MERGE
-        self._meshed: frozenset[str] = frozenset()
-        self._spoken: dict[str, Spoken] = {}
-        self.version = 0
         self.index = 0
-        self.problems: tuple[Problem, ...] = ()
-        self.resources: tuple[AnyResource, ...] = ()
-        self.on_compiled: Callable[[int], None] = lambda version: None
         self.on_trust: Callable[[], None] = lambda: None
         self.on_contact: Callable[[], None] = lambda: None
 
@@ -133,17 +86,14 @@ class Sync:
         remembered = self._parts.memory.load()
         if self._parts.memory.problem:
             self._log.error("memory lost", problem=self._parts.memory.problem)
-        self._meshed, self._spoken = remembered.meshed, remembered.spoken
+        compilation = self._parts.compilation
+        compilation.meshed, compilation.spoken = remembered.meshed, remembered.spoken
+        compilation.on_learnt = self._save.set
         self._parts.fold.pinned = remembered.store_id
         self._parts.identities.learn({}, remembered.revocations)
 
     def poke(self) -> None:
         """Something of this host changed: instances, certificates, or the proxy was attached."""
-        self._dirty.set()
-
-    def access_log(self, path: str) -> None:
-        """Where the proxy writes its access log from now on; empty: its stdout."""
-        self._place = replace(self._place, access_log=path)
         self._dirty.set()
 
     # ---- events in --------------------------------------------------------------------------------------------------
@@ -193,12 +143,12 @@ class Sync:
 
     def _own(self, prefix: str, event: WatchEvent) -> None:
         """What the registry holds of this host itself."""
-        parts = self._parts
-        if prefix == keys.SERVICES and parts.stored.apply(event) and parts.stored.instances is not None:
-            parts.registrar.seen(parts.stored.instances)
+        parts, stored = self._parts, self._parts.compilation.stored
+        if prefix == keys.SERVICES and stored.apply(event) and stored.instances is not None:
+            parts.registrar.seen(stored.instances)
             self._dirty.set()
         listed = prefix == keys.LEASES and isinstance(event, Batch | Resync)
-        if listed and parts.lease.id is not None and self._place.node not in parts.fold.leases:
+        if listed and parts.lease.id is not None and parts.compilation.node not in parts.fold.leases:
             parts.lease.lost()
 
     def _store(self) -> None:
@@ -256,7 +206,9 @@ class Sync:
             if self._silent():
                 await self._restore()
             if self._may_compile():
-                self._compile()
+                began = self._compiled_at = self._clock()
+                self._parts.compilation.compile()
+                self._merge = min(MERGE, SHARE * (self._clock() - began))
 
     async def _wait(self) -> None:
         """Until something moved, a suspect's time is over, or an empty proxy has waited long enough."""
@@ -295,68 +247,6 @@ class Sync:
         waited = self._clock() - self._started >= PATIENCE
         return waited and bool(self._parts.fold.unreachable) and link is not None and not link.hello.holds
 
-    def _compile(self) -> None:
-        parts = self._parts
-        now = self._compiled_at = self._clock()
-        local = parts.registrar.local
-        registered = parts.stored.instances or {}
-        signable = (one.key for one in local if one.key in registered and registered[one.key].state != "withdrawn")
-        parts.identities.follow((one.key for one in local), signable)
-        compiled = self.compile_for(self._view(now))
-        self.problems = compiled.problems
-        self.resources = (*compiled.resources, *parts.identities.resources(), parts.identities.trust())
-        self.version += 1
-        self.on_compiled(self.version)
-        parts.dataplane.want(self.version, self.resources)
-        self._merge = min(MERGE, SHARE * (self._clock() - now))
-
-    def _view(self, now: float) -> HostView:
-        parts = self._parts
-        self._learn()
-        return HostView(
-            node=self._place.node,
-            trust_domain=parts.identities.trust_domain,
-            inbound=self._place.inbound,
-            loopback=self._place.loopback,
-            local=parts.registrar.local,
-            endpoints=Endpoints(parts.fold, now),
-            documents=self._in_force(),
-            access_log_path=self._place.access_log,
-            unreadable=parts.documents.unreadable,
-            meshed=self._meshed,
-            spoken=self._spoken,
-        )
-
-    @property
-    def _heard_documents(self) -> bool:
-        """From the registry, or from the signed snapshot in its place."""
-        return self._parts.fold.listed | self._parts.fold.restored >= {keys.POLICY, keys.CONFIG}
-
-    def _in_force(self) -> Mapping[Name, AnyDocument]:
-        """Until policy is heard what the disk remembers; nothing where the snapshot must not be used: calls are denied
-        then, and older copies beside it would undo that."""
-        parts = self._parts
-        if self._heard_documents:
-            return parts.documents.good
-        return {} if parts.cold_start.state.word in ("refused", "too old") else parts.documents.remembered()
-
-    def _learn(self) -> None:
-        """What outlives the instances that said it."""
-        instances = self._parts.fold.instances
-        meshed = self._meshed | {key.service for key, one in instances.items() if one.inbound is not None}
-        spoken = self._spoken | {key.service: registered(one) for key, one in instances.items()}
-        if (meshed, spoken) != (self._meshed, self._spoken):
-            self._meshed, self._spoken = meshed, spoken
-            self._save.set()
-
-    def view(self) -> HostView:
-        """This host's view now, for explanations and for what other hosts would compile."""
-        return self._view(self._clock())
-
-    @staticmethod
-    def compile_for(view: HostView) -> Compiled:
-        return compile_host(view)
-
     # ---- beside -----------------------------------------------------------------------------------------------------
 
     async def keep(self) -> None:
@@ -365,10 +255,10 @@ class Sync:
             await self._save.wait()
             self._save.clear()
             try:
-                if self._heard_documents:  # before that it would forget what the disk remembers
+                if self._parts.compilation.heard_documents:  # before that it would forget what the disk remembers
                     await asyncio.to_thread(self._parts.documents.save)
-                revocations = dict(self._revocations())
-                remembered = Remembered(revocations, self._meshed, dict(self._spoken), self._parts.fold.pinned)
+                found, revocations = self._parts.compilation, dict(self._revocations())
+                remembered = Remembered(revocations, found.meshed, dict(found.spoken), self._parts.fold.pinned)
                 await asyncio.to_thread(self._parts.memory.save, remembered)
             except RegistryError as error:
                 self._log.error("state cannot be kept on disk", error=str(error))
@@ -403,4 +293,4 @@ def limits(documents: Mapping[Name, AnyDocument]) -> Limits:
     )
 
 
-__all__ = ["Change", "Endpoints", "Parts", "Place", "Sync"]
+__all__ = ["Change", "Parts", "Sync"]
