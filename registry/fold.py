@@ -18,7 +18,7 @@ from registry.interest import EVERYTHING
 from registry.interest import endpoints as endpoints_of
 from registry.model import Document, Endpoint, Instance, InstanceKey
 from registry.roster import MAX_ORPHAN, MAX_SUSPECT, Roster
-from registry.shelf import Shelf
+from registry.shelf import SETTLE, Shelf
 from registry.store import Alive, Batch, Entry, Lost, Resync, WatchEvent
 
 MAX_DOCUMENT = 256 * 1024  # bytes
@@ -27,18 +27,16 @@ MAX_DOCUMENT = 256 * 1024  # bytes
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """What one event moved. False when nothing did.
 
-    `services`: endpoints may differ; `documents`: (kind, name); `trust`: roots or revocations; `store`: its identity;
-    `listed`: a selector was listed for the first time.
+    `services`: endpoints may differ; `documents`: (kind, name); `trust`: roots or revocations; `store`: its identity.
     """
 
     services: frozenset[str] = frozenset()
     documents: frozenset[tuple[str, str]] = frozenset()
     trust: bool = False
     store: bool = False
-    listed: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.services or self.documents or self.trust or self.store or self.listed)
+        return bool(self.services or self.documents or self.trust or self.store)
 
     def __or__(self, other: "Change") -> "Change":
         return Change(
@@ -46,7 +44,6 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             documents=self.documents | other.documents,
             trust=self.trust or other.trust,
             store=self.store or other.store,
-            listed=self.listed or other.listed,
         )
 
 
@@ -70,10 +67,10 @@ class Fold:
         self.listed: set[str] = set()  # selectors that were listed once
         self.restored: set[str] = set()  # selectors whose values come from a saved snapshot
         self._roster = Roster(max_orphan=max_orphan, max_suspect=max_suspect)
-        self._policy = Shelf(keys.POLICY, _document, self.problems, park=True)
-        self._config = Shelf(keys.CONFIG, _document, self.problems, park=True)
+        self._policy = Shelf(keys.POLICY, _document, self.problems, park=True, settle=SETTLE)
+        self._config = Shelf(keys.CONFIG, _document, self.problems, park=True, settle=SETTLE)
         self._roots = Shelf(keys.CA_ROOTS, _opaque(keys.CA_ROOTS), self.problems)
-        self._revocations = Shelf(keys.REVOCATIONS, _opaque(keys.REVOCATIONS), self.problems)
+        self._revocations = Shelf(keys.REVOCATIONS, _opaque(keys.REVOCATIONS), self.problems, settle=SETTLE)
 
     # ---- the picture --------------------------------------------------------------------------------------------
 
@@ -126,6 +123,11 @@ class Fold:
         """By service: how many instances stay in use, as suspect, because too many vanished at once."""
         return self._roster.braked()
 
+    def damped(self, now: float) -> Mapping[str, int]:
+        """By service: how many instances are held back because they flap."""
+        found = {service: len(self._roster.damped(service, now)) for service in self._roster.flaps.services()}
+        return {service: count for service, count in found.items() if count}
+
     @property
     def limits(self) -> brake.Limits:
         """When the brake takes hold; may be set."""
@@ -134,6 +136,30 @@ class Fold:
     @limits.setter
     def limits(self, limits: brake.Limits) -> None:
         self._roster.limits = limits
+        for shelf in self._shelves.values():
+            shelf.window = limits.window
+
+    @property
+    def half_life(self) -> float:
+        """Of the penalty for flapping, in seconds; 0: nothing is damped. May be set."""
+        return self._roster.flaps.half_life
+
+    @half_life.setter
+    def half_life(self, seconds: float) -> None:
+        self._roster.flaps.half_life = seconds
+
+    @property
+    def unexplained(self) -> Mapping[tuple[str, str], int]:
+        """Documents that the store has lost without a word, by (kind, name): the version that was known. Empty while
+        the store is in doubt: it cannot explain anything then."""
+        if self.foreign:
+            return {}
+        found: dict[tuple[str, str], int] = {}
+        for shelf in (self._policy, self._config):
+            for key in shelf.unexplained:
+                lost = shelf.items.get(key) or shelf.left[key]
+                found[lost.kind, lost.name] = lost.version
+        return found
 
     @property
     def complete(self) -> bool:
@@ -155,8 +181,10 @@ class Fold:
 
     def next_deadline(self, now: float) -> float | None:
         """When `expire` has something to do next (now at the earliest); None: only an event can bring it."""
-        end = None if self._frozen else self._roster.next_end()
-        return None if end is None else max(now, end)
+        ends = [shelf.next_due() for shelf in self._shelves.values()]
+        ends += [self._roster.flaps.next_end(), None if self._frozen else self._roster.next_end()]
+        known = [end for end in ends if end is not None]
+        return max(now, min(known)) if known else None
 
     # ---- what moves it ------------------------------------------------------------------------------------------
 
@@ -185,14 +213,12 @@ class Fold:
         self.unreachable.pop(selector, None)
         if isinstance(event, Alive):
             return Change()
-        change = Change()
         if isinstance(event, Resync):
-            change = Change(listed=selector not in self.listed)
             self.listed.add(selector)
             self.restored.discard(selector)
-        if not self.listed.isdisjoint(keys.selectors_of(selector)[1:]):
-            return change  # a wider watch tells the same in an order of its own: two orders would undo each other
-        return change | self._dispatch(selector, event, now)
+        if not self.listed.isdisjoint(keys.wider(selector)):
+            return Change()  # a wider watch tells the same in an order of its own: two orders would undo each other
+        return self._dispatch(selector, event, now)
 
     def restore(
         self,
@@ -254,8 +280,15 @@ class Fold:
         return Change(services=frozenset(services)) | _moved(unwanted)
 
     def expire(self, now: float) -> Change:
-        """Let go of suspects whose time is over; call it at `next_deadline`."""
-        return Change() if self._frozen else Change(services=self._roster.expire(now))
+        """Let go of what has waited long enough; call it at `next_deadline`."""
+        moved = {prefix: shelf.expire(now) for prefix, shelf in self._shelves.items()}
+        over = frozenset[str]() if self._frozen else self._roster.expire(now)
+        return Change(services=over | self._roster.calm(now)) | _moved(moved)
+
+    def meant(self, names: Collection[tuple[str, str]]) -> Change:
+        """These documents, (kind, name), were deleted on purpose: let go of them, and count them for no wave."""
+        found = frozenset(keys.policy(*name) for name in names)
+        return _moved({keys.POLICY: self._policy.meant(found), keys.CONFIG: self._config.meant(found)})
 
     def adopt(self, now: float) -> Change:
         """An operator says that what vanished was meant to, and that the store is ours: nothing is held any more."""
@@ -279,9 +312,7 @@ class Fold:
         """Without contact, or to a store in doubt, nobody can vouch for an instance: doubts do not grow old."""
         if self.foreign:
             return True
-        return any(
-            one == keys.LEASES or one.startswith(keys.SERVICES) for one in (*self.unreachable, *self.restored)
-        )
+        return any(one == keys.LEASES or one.startswith(keys.SERVICES) for one in (*self.unreachable, *self.restored))
 
     def _dispatch(self, selector: str, event: Batch | Resync, now: float) -> Change:
         if selector.startswith(keys.SERVICES):
@@ -292,7 +323,7 @@ class Fold:
             return self._apply_store_id(event, now)
         for prefix, shelf in self._shelves.items():
             if selector.startswith(prefix):
-                return _moved({prefix: shelf.apply(event, selector)})
+                return _moved({prefix: shelf.apply(event, now, selector)})
         raise ValueError(f"{selector} is nothing that the fold knows")
 
     def _apply_services(self, selector: str, event: Batch | Resync, now: float) -> frozenset[str]:
@@ -326,7 +357,7 @@ class Fold:
         moved = frozenset[str]()
         for key in event.deletes:
             moved |= self._roster.lease_gone(key.removeprefix(keys.LEASES), now)
-        return moved.union(*(self._roster.lease_put(node, value) for node, value in _leases(event.puts).items()))
+        return moved.union(*(self._roster.lease_put(node, value, now) for node, value in _leases(event.puts).items()))
 
     def _apply_store_id(self, event: Batch | Resync, now: float) -> Change:
         """A store that is wiped, restored or another one is believed again when an operator has adopted it."""
@@ -347,8 +378,7 @@ class Fold:
             change = _moved({prefix: shelf.thaw() for prefix, shelf in self._shelves.items()})
         elif verdict != "same":
             self.foreign = store_id.WHY[verdict]
-            for shelf in self._shelves.values():
-                shelf.freeze(self.foreign)
+            change = _moved({prefix: shelf.freeze(self.foreign) for prefix, shelf in self._shelves.items()})
         return change | Change(store=before != (self.store_id, self.pinned, self.foreign))
 
     def _forget_problems(self, prefix: str, present: set[str]) -> None:

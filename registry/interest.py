@@ -29,15 +29,19 @@ class Interest(msgspec.Struct, frozen=True, kw_only=True):
     all_policy: bool = False
 
 
-def selectors(interest: Interest, budget: int | None = None) -> frozenset[str]:
-    """What to watch. `budget`: how many watches the store should stay below; None: many are cheap."""
-    names = interest.called | interest.hosted
-    services = frozenset(endpoints(name) for name in names)
+def selectors(interest: Interest, budget: int | None = None, before: frozenset[str] = frozenset()) -> frozenset[str]:
+    """What to watch. `budget`: how many watches the store should stay below; None: many are cheap.
+
+    `before`: what is watched now. A host that has gone over its budget once stays with the wide watches: going to and
+    fro would list everything each time.
+    """
+    services = frozenset(map(endpoints, interest.called | interest.hosted))
     policy = frozenset((keys.POLICY,)) if interest.all_policy else documents(interest)
-    if budget is not None and len(BASE) + len(services) + len(policy) > budget:
-        policy = frozenset((keys.POLICY,))
-    if budget is not None and len(BASE) + len(services) + len(policy) > budget:
-        services = frozenset((keys.SERVICES,))
+    if budget is not None:
+        if keys.POLICY in before or len(BASE) + len(services) + len(policy) > budget:
+            policy = frozenset((keys.POLICY,))
+        if keys.SERVICES in before or len(BASE) + len(services) + len(policy) > budget:
+            services = frozenset((keys.SERVICES,))
     return BASE | services | policy
 
 

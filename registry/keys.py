@@ -61,10 +61,15 @@ def covers(selector: str, key: str) -> bool:
     return selector == key if is_key(selector) else key.startswith(selector)
 
 
-def selectors_of(key: str) -> tuple[str, ...]:
-    """Every selector that covers a key: itself, and each prefix above it."""
-    parts = key.split("/")
-    return (key, *("/".join((*parts[:depth], "")) for depth in range(1, len(parts))), "")
+def selectors_of(selector: str) -> tuple[str, ...]:
+    """Every selector that covers a key, or all that a selector speaks of: itself, and each prefix above it."""
+    return (selector, *wider(selector))
+
+
+def wider(selector: str) -> tuple[str, ...]:
+    """Each prefix above a selector, without itself."""
+    parts = selector.removesuffix("/").split("/")
+    return ("", *("/".join((*parts[:depth], "")) for depth in range(1, len(parts))))
 
 
 def instance(service: str, node: str, instance_id: str) -> str:

@@ -91,9 +91,11 @@ class Store(Protocol):
     """Shapes: keys are `[A-Za-z0-9._/-]`, prefixes end in `/` (or are empty), values are bytes up to `max_value`.
 
     Errors: Unavailable, Conflict, NotFound, Denied, TooLarge from `registry.errors`.
+    `max_watches`: how many watches one host should stay below; None: each costs next to nothing.
     """
 
     max_value: int
+    max_watches: int | None
 
     async def get(self, key: str) -> Entry | None: ...
 

@@ -26,6 +26,7 @@ from registry.errors import Denied, NotFound, TooLarge, Unavailable
 from registry.store import Alive, Behavior, Entry, Lease, Listing, Lost, Op, Watch, WatchEvent
 
 MAX_VALUE = 512 * 1024  # bytes, Consul's kv_max_value_size
+MAX_WATCHES = 100  # blocking queries of one host: each is a connection, and work for the servers on every write
 MAX_WAIT = 60.0  # seconds: proxies and NATs between drop what is silent for longer
 FIRST_PAUSE = 0.1  # seconds, doubled with each failure, then any part of it (full jitter)
 LONGEST_PAUSE = 10.0
@@ -62,6 +63,7 @@ class ConsulStore:
     """
 
     max_value = MAX_VALUE
+    max_watches: int | None = MAX_WATCHES
 
     def __init__(
         self,

@@ -47,7 +47,7 @@ class ConsulCatalog(KvCatalog):
         delete_after: float = DELETE_AFTER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(registry, node=node, delete_after=delete_after, clock=clock)
+        super().__init__(registry, delete_after=delete_after, clock=clock)
         self._registry = registry
         self._own_node = node
         self._address = address

@@ -59,6 +59,7 @@ class EtcdStore:
     """
 
     max_value = MAX_VALUE
+    max_watches: int | None = None  # all are on one stream
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ class SqliteStore:
     """A `registry.store.SessionStore`. All calls come from one event loop; `run()` ends leases and must be running."""
 
     max_value = MAX_VALUE
+    max_watches: int | None = None
     tick = TICK
 
     def __init__(self, worker: Worker, log: ChangeLog, clock: Callable[[], float], pace: Pace) -> None:
