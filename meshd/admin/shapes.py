@@ -147,6 +147,7 @@ class EndpointRow(Shape, frozen=True, kw_only=True):
     tags: tuple[str, ...]
     ewma_ms: float
     output: str  # of its failing checks; why it is damped
+    proof: str = ""  # of a suspect: was a handshake with its identity good lately? good, bad, unknown
 
 
 class Setting(Shape, frozen=True, kw_only=True):

@@ -286,6 +286,7 @@ def endpoint_row(endpoint: Endpoint, subsets: tuple[str, ...], stat: EndpointSta
         subsets=subsets,
         tags=instance.tags,
         ewma_ms=stat.ewma_ms if stat else 0.0,
+        proof=stat.proof if stat and endpoint.state == "suspect" else "",
         output="; ".join((*flapping(endpoint, now), *said(instance))),
     )
 

@@ -50,7 +50,7 @@ def show(value: ServiceView) -> None:
         [
             (
                 e.name,
-                f"{e.state}, ejected" if e.ejected else e.state,
+                ", ".join(filter(None, (e.state, e.proof, "ejected" if e.ejected else ""))),
                 e.inbound or "plaintext",
                 e.address,
                 ",".join(e.subsets),
