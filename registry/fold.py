@@ -123,6 +123,11 @@ class Fold:
         """By service: how many instances stay in use, as suspect, because too many vanished at once."""
         return self._roster.braked()
 
+    @property
+    def suspects(self) -> Mapping[str, int]:
+        """By service: how many instances are in use although nobody vouches for them, braked ones included."""
+        return self._roster.suspects()
+
     def damped(self, now: float) -> Mapping[str, int]:
         """By service: how many instances are held back because they flap."""
         found = {service: len(self._roster.damped(service, now)) for service in self._roster.flaps.services()}
@@ -181,8 +186,7 @@ class Fold:
 
     def next_deadline(self, now: float) -> float | None:
         """When `expire` has something to do next (now at the earliest); None: only an event can bring it."""
-        ends = [shelf.next_due() for shelf in self._shelves.values()]
-        ends += [self._roster.flaps.next_end(), None if self._frozen else self._roster.next_end()]
+        ends = (self._roster.flaps.next_end(), None if self._frozen else self._roster.next_end())
         known = [end for end in ends if end is not None]
         return max(now, min(known)) if known else None
 
@@ -280,10 +284,18 @@ class Fold:
         return Change(services=frozenset(services)) | _moved(unwanted)
 
     def expire(self, now: float) -> Change:
-        """Let go of what has waited long enough; call it at `next_deadline`."""
-        moved = {prefix: shelf.expire(now) for prefix, shelf in self._shelves.items()}
+        """Let go of suspects whose time is over, and use those again that are calm; call it at `next_deadline`."""
         over = frozenset[str]() if self._frozen else self._roster.expire(now)
-        return Change(services=over | self._roster.calm(now)) | _moved(moved)
+        return Change(services=over | self._roster.calm(now))
+
+    def next_settled(self) -> float | None:
+        """When `settle` has something to do next; None: nothing waits."""
+        ends = (end for shelf in self._shelves.values() if (end := shelf.next_due()) is not None)
+        return min(ends, default=None)
+
+    def settle(self, now: float) -> Change:
+        """Let go of deleted documents that nobody has held meanwhile; call it at `next_settled`."""
+        return _moved({prefix: shelf.expire(now) for prefix, shelf in self._shelves.items()})
 
     def meant(self, names: Collection[tuple[str, str]]) -> Change:
         """These documents, (kind, name), were deleted on purpose: let go of them, and count them for no wave."""

@@ -159,6 +159,15 @@ class Roster:
                 found[service] = len(held)
         return found
 
+    def suspects(self) -> dict[str, int]:
+        """By service: how many instances are in use although nobody vouches for them."""
+        found = {}
+        for service in self._absent_services():
+            count = sum(self._state(key) == "suspect" for key in self._by_service[service] - self._expired)
+            if count:
+                found[service] = count
+        return found
+
     def adopt(self, now: float) -> frozenset[str]:
         """An operator says that what is absent was meant to go: no doubt keeps it in use any more."""
         moved = self._absent_services()

@@ -158,7 +158,7 @@ def test_documents_gone_one_by_one_within_a_window_are_held_unless_they_were_mea
     fold.apply(keys.POLICY, Resync(1, tuple(document(f"d{n}", version=n) for n in range(10))), 0.0)
     for number in range(4):
         fold.apply(keys.POLICY, Batch(2, (), (keys.policy("service-router", f"d{number}"),)), float(number))
-        fold.expire(number + 0.5)
+        fold.settle(number + 0.5)
     names = frozenset(("service-router", f"d{number}") for number in range(4))
     assert (len(fold.documents), fold.held_documents) == (10, names)
     assert fold.unexplained == {name: number for number, name in enumerate(sorted(names))}
@@ -219,8 +219,8 @@ def test_documents_come_as_stored_with_the_version_of_their_key() -> None:
     found = fold.documents["service-router", "web"]
     assert (found.kind, found.name, found.text, found.version) == ("service-router", "web", b"a: b", 17)
     assert fold.apply(keys.POLICY, Batch(3, (), (keys.policy("service-router", "web"),)), 0.0) == NOTHING
-    assert fold.next_deadline(0.0) == SETTLE
-    assert fold.expire(SETTLE) == change
+    assert fold.next_settled() == SETTLE
+    assert fold.settle(SETTLE) == change
     assert fold.documents == {}
 
 
