@@ -12,9 +12,9 @@ from meshd.control.identity import Identities
 from meshd.control.register import Registrar
 from meshd.control.stored import Stored
 from meshd.dataplane.client import Dataplane
-from policies.compile import compile_host
+from policies.compile import Compiler
 from policies.compiled import AnyResource
-from policies.context import registered
+from policies.instances import registered
 from policies.problem import Problem
 from policies.schema.kinds import AnyDocument
 from policies.view import HostView
@@ -79,6 +79,7 @@ class Compilation:
         self._place = place
         self._sources = sources
         self._clock = clock
+        self._compiler = Compiler()
         self.stored = Stored(place.node)  # what the registry holds of this host: fed by `sync`
         self.meshed: frozenset[str] = frozenset()
         self.spoken: dict[str, Spoken] = {}
@@ -103,7 +104,7 @@ class Compilation:
         known = self.stored.instances or {}
         signable = (one.key for one in local if one.key in known and known[one.key].state != "withdrawn")
         sources.identities.follow((one.key for one in local), signable)
-        compiled = compile_host(self.view())
+        compiled = self._compiler.compile(self.view())
         self.problems = compiled.problems
         self.resources = (*compiled.resources, *sources.identities.resources(), sources.identities.trust())
         self.version += 1
