@@ -44,7 +44,7 @@ class HostView:
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """`resources` sorted by kind and the parts of the name, names unique; `problems` sorted: none of them stops the others."""
+    """`resources` sorted by kind and the parts of the name, names unique; `problems` sorted: none stops the others."""
 
     resources: tuple[AnyResource, ...]
     problems: tuple[Problem, ...] = ()
