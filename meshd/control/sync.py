@@ -119,6 +119,7 @@ class Sync:
         if prefix in parts.fold.unreachable and not isinstance(event, Lost):
             self.on_contact()
         change = parts.fold.apply(prefix, event, self._clock())
+        parts.compilation.moved(change)
         if isinstance(event, Batch | Resync | Alive):
             self.index = max(self.index, event.index)
         self._own(prefix, event)
@@ -202,7 +203,7 @@ class Sync:
             if pause > 0:
                 await asyncio.sleep(pause)
                 self._dirty.clear()
-            self._parts.fold.expire(self._clock())
+            self._parts.compilation.moved(self._parts.fold.expire(self._clock()))
             if self._silent():
                 await self._restore()
             if self._may_compile():
@@ -234,7 +235,7 @@ class Sync:
         found = await parts.cold_start.load()
         if found is None:
             return
-        parts.fold.restore(found.entries(), found.vanished, self._clock())
+        parts.compilation.moved(parts.fold.restore(found.entries(), found.vanished, self._clock()))
         self.index = max(self.index, found.index)
         self._documents()
         if parts.identities.learn(parts.fold.roots, self._revocations()):
