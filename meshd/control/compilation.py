@@ -3,7 +3,7 @@
 When to compile is decided by `sync`; here is only what goes in, and what comes out as the next version.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from meshd.control.cold_start import ColdStart
@@ -13,14 +13,15 @@ from meshd.control.register import Registrar
 from meshd.control.stored import Stored
 from meshd.control.subscriptions import Subscriptions
 from meshd.dataplane.client import Dataplane
-from policies.compile import compile_host
+from policies.compile import Compiler
 from policies.compiled import AnyResource
-from policies.context import registered
+from policies.instances import registered
 from policies.problem import Problem
 from policies.schema.kinds import AnyDocument
+from policies.span import moved
 from policies.view import HostView
 from policies.view import Protocol as Spoken
-from registry.fold import Fold
+from registry.fold import Change, Fold
 from registry.model import Address, Endpoint
 
 
@@ -48,26 +49,56 @@ class Sources:
 
 
 class Endpoints(Mapping[str, tuple[Endpoint, ...]]):
-    """Endpoints by service at one moment, folded when asked for: a host needs few of a mesh's services."""
+    """Endpoints by service, folded when asked for: a host needs few of a mesh's services.
 
-    def __init__(self, fold: Fold, now: float) -> None:
+    The same tuple until the service is touched, and in the next one the same object for whoever did not move. A
+    service that nobody knows has no endpoints.
+    """
+
+    def __init__(self, fold: Fold, clock: Callable[[], float]) -> None:
         self._fold = fold
-        self._now = now
-        self._services = fold.services
-        self._found: dict[str, tuple[Endpoint, ...]] = {}
+        self._clock = clock
+        self._folded: dict[str, tuple[Endpoint, ...]] = {}
+        self._stale: set[str] = set()
+        self._doubt = self._doubts()
+
+    def touch(self, services: Iterable[str]) -> None:
+        """They may have moved."""
+        self._stale.update(services)
+
+    def newcomers(self) -> Iterable[Endpoint]:
+        """Folds what was touched, or all when what decides about all has moved; yields what is new of it, once."""
+        doubt = self._doubts()
+        if doubt != self._doubt:
+            self._doubt = doubt
+            self._stale.update(self._folded)
+        for service in sorted(self._stale):
+            before = self._folded.get(service, ())
+            yield from moved(before, self[service])[1]
 
     def __getitem__(self, service: str) -> tuple[Endpoint, ...]:
-        if service not in self._services:
-            raise KeyError(service)
-        if service not in self._found:
-            self._found[service] = self._fold.endpoints(service, self._now)
-        return self._found[service]
+        known = self._folded.get(service)
+        if known is not None and service not in self._stale:
+            return known
+        found = self._fold.endpoints(service, self._clock())
+        before = {id(one.instance): one for one in known or ()}
+        same = ((before.get(id(one.instance)), one) for one in found)
+        self._folded[service] = tuple(old if old == one else one for old, one in same)
+        self._stale.discard(service)
+        return self._folded[service]
+
+    def __contains__(self, service: object) -> bool:
+        return service in self._fold.services
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._services))
+        return iter(sorted(self._fold.services))
 
     def __len__(self) -> int:
-        return len(self._services)
+        return len(self._fold.services)
+
+    def _doubts(self) -> tuple[object, ...]:
+        fold = self._fold
+        return fold.foreign, frozenset(fold.unreachable), frozenset(fold.restored), fold.limits
 
 
 class Compilation:
@@ -80,6 +111,8 @@ class Compilation:
         self._place = place
         self._sources = sources
         self._clock = clock
+        self._compiler = Compiler()
+        self._endpoints = Endpoints(sources.fold, clock)
         self.stored = Stored(place.node)  # what the registry holds of this host: fed by `sync`
         self.meshed: frozenset[str] = frozenset()
         self.spoken: dict[str, Spoken] = {}
@@ -93,6 +126,10 @@ class Compilation:
     def node(self) -> str:
         return self._place.node
 
+    def moved(self, change: Change) -> None:
+        """The fold has moved; what it does not name is taken to be as it was."""
+        self._endpoints.touch(change.services)
+
     def access_log(self, path: str) -> None:
         """Where the proxy writes its access log from now on; empty: its stdout."""
         self._place = replace(self._place, access_log=path)
@@ -104,7 +141,7 @@ class Compilation:
         known = self.stored.instances or {}
         signable = (one.key for one in local if one.key in known and known[one.key].state != "withdrawn")
         sources.identities.follow((one.key for one in local), signable)
-        compiled = compile_host(self.view())
+        compiled = self._compiler.compile(self.view())
         self.problems = compiled.problems
         self.resources = (*compiled.resources, *sources.identities.resources(), sources.identities.trust())
         self.version += 1
@@ -121,7 +158,7 @@ class Compilation:
             inbound=self._place.inbound,
             loopback=self._place.loopback,
             local=sources.subscriptions.local(),
-            endpoints=Endpoints(sources.fold, self._clock()),
+            endpoints=self._endpoints,
             documents=self._in_force(),
             access_log_path=self._place.access_log,
             unreadable=sources.documents.unreadable,
@@ -145,9 +182,9 @@ class Compilation:
 
     def _learn(self) -> None:
         """What outlives the instances that said it."""
-        instances = self._sources.fold.instances
-        meshed = self.meshed | {key.service for key, one in instances.items() if one.inbound is not None}
-        spoken = self.spoken | {key.service: registered(one) for key, one in instances.items()}
-        if (meshed, spoken) != (self.meshed, self.spoken):
-            self.meshed, self.spoken = meshed, spoken
+        fresh = [one.instance for one in self._endpoints.newcomers()]
+        meshed = {one.service for one in fresh if one.inbound is not None} - self.meshed
+        spoken = {one.service: registered(one) for one in fresh}
+        if meshed or any(self.spoken.get(name) != said for name, said in spoken.items()):
+            self.meshed, self.spoken = self.meshed | meshed, {**self.spoken, **spoken}
             self.on_learnt()

@@ -18,7 +18,7 @@ DEFAULT = "default"
 class Snapshot(msgspec.Struct, frozen=True):
     """Documents as they went into one compiled version."""
 
-    documents: dict[str, Held]
+    documents: Mapping[str, Held]
     rejected: dict[str, Rejection]
 
 

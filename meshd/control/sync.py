@@ -145,6 +145,7 @@ class Sync:
 
     def _moved(self, change: Change) -> None:
         parts = self._parts
+        parts.compilation.moved(change)
         if change.documents:
             self._documents()
         if change.trust:
@@ -229,7 +230,7 @@ class Sync:
             if pause > 0:
                 await asyncio.sleep(pause)
                 self._dirty.clear()
-            self._parts.fold.expire(self._clock())
+            self._parts.compilation.moved(self._parts.fold.expire(self._clock()))
             if self._silent():
                 await self._restore()
             self._subscribe()
@@ -263,7 +264,8 @@ class Sync:
         found = await parts.cold_start.load()
         if found is None:
             return
-        parts.fold.restore(found.entries(), found.vanished, self._clock(), found.followed)
+        restored = parts.fold.restore(found.entries(), found.vanished, self._clock(), found.followed)
+        parts.compilation.moved(restored)
         self.index = max(self.index, found.index)
         self._documents()
         parts.subscriptions.begun = True  # what the snapshot does not know is held back, service by service

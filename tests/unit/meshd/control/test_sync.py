@@ -40,10 +40,10 @@ async def test_the_wait_for_more_follows_the_cost_of_compiling(single: Single) -
 
 async def test_nothing_is_compiled_before_every_watch_has_listed(fresh: Single) -> None:
     sync = fresh.agent.sync
-    for prefix in EVERYTHING[:-1]:
-        sync._take(prefix, Resync(1, ()))
+    sync._subscribe()
+    for selector in sorted(fresh.agent.fold.wanted):
         assert not sync._may_compile()
-    sync._take(EVERYTHING[-1], Resync(1, ()))
+        sync._take(selector, Resync(1, ()))
     assert sync._may_compile()
 
 
@@ -60,7 +60,7 @@ async def test_a_lost_registry_changes_nothing_and_is_said_once(single: Single) 
     assert single.log.events().count("registry lost; the last state stays") == 1
     _, status = await single.call("GET", "/v1/mesh/status")
     assert not status["registry"]["reachable"]
-    sync._take(EVERYTHING[0], Batch(sync.index + 1))
+    sync._take(keys.LEASES, Batch(sync.index + 1))
     assert woken
 
 
