@@ -51,7 +51,7 @@ class ChangeLog:
                 _wake(waits, changes.index)
 
     def since(self, selector: str, after: int) -> list[Changes] | None:
-        """What a selector sees of the changes after an index; None when the log does not reach so far back or forward."""
+        """What a selector sees of the changes after an index; None: the log does not reach so far back, or forward."""
         if not self._known_after <= after <= self.index:
             return None
         parts = (below(changes, selector) for changes in self._recent if changes.index > after)

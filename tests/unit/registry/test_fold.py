@@ -304,7 +304,7 @@ def test_a_listing_of_one_key_says_nothing_of_another() -> None:
     fold.apply(PATTERN, Resync(1, (document("w*"),)), 0.0)
     assert set(fold.documents) == {("service-router", "web"), ("service-router", "w*")}
     fold.apply(PATTERN, Resync(2, ()), 1.0)
-    fold.expire(1.0 + SETTLE)
+    fold.settle(1.0 + SETTLE)
     assert set(fold.documents) == {("service-router", "web")}
 
 
