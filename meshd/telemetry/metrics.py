@@ -82,6 +82,12 @@ def traffic(stats: Stats) -> Iterator["Metric"]:
     for one in stats.attempts:
         attempts.add_metric((one.source, one.destination, one.outcome), one.count)
     yield attempts
+    probes = CounterMetricFamily(
+        "meshd_suspect_probes", "Handshakes with endpoints that the registry lost.", labels=("destination", "result")
+    )
+    for probe in stats.probes:
+        probes.add_metric((probe.service, probe.result), probe.count)
+    yield probes
     yield _named("meshd_retry_budget_exhausted", "Retries not made: the budget was used up.", "destination",
                  ((one.name, one.count) for one in stats.retry_budget_exhausted))  # fmt: skip
     yield _named("meshd_denied", "Requests and connections denied, by intention.", "intention",
