@@ -23,6 +23,7 @@ from tests.consul_agent import START, free_ports, random_host
 from tests.tools import ROOT, tool
 
 OLDER, NEWER = "consul", "consul-1.13"
+AUTHORITY = ("consul-agent-ca.pem", "consul-agent-ca-key.pem")
 RULES = ROOT / "deploy" / "consul"
 
 
@@ -183,20 +184,31 @@ class ConsulServer:
             config |= {"key_file": str(self.directory / "server-key.pem"), "verify_incoming_https": True}
         return config
 
-    def _certificates(self) -> None:
+    def trust(self, first: "ConsulServer") -> None:
+        """Be one of its cluster: its authority, its management token."""
+        self.management = first.management
+        if first is not self:
+            self._certificates(first.directory)
+
+    def _certificates(self, authority: Path | None = None) -> None:
+        """Of an authority of its own, or of that of another server."""
+
         def make(*args: str) -> None:
-            command = [str(tool("consul")), "tls", *args]
+            command = [str(tool(self.program)), "tls", *args]
             subprocess.run(command, cwd=self.directory, capture_output=True, check=True, timeout=30)
 
-        make("ca", "create")
+        made = [("dc1-server-consul-0", "server"), ("dc1-client-consul-0", "client")]
+        if authority is None:
+            make("ca", "create")
+        else:
+            for name in (*AUTHORITY, "ca.pem"):
+                shutil.copy(authority / name, self.directory)
         make("cert", "create", "-server", f"-additional-ipaddress={self.host}")
         make("cert", "create", "-client")
-        for made, name in (
-            ("consul-agent-ca.pem", "ca.pem"), ("dc1-server-consul-0.pem", "server.pem"),
-            ("dc1-server-consul-0-key.pem", "server-key.pem"), ("dc1-client-consul-0.pem", "client.pem"),
-            ("dc1-client-consul-0-key.pem", "client-key.pem"),
-        ):  # fmt: skip
-            (self.directory / made).rename(self.directory / name)
+        shutil.copy(self.directory / AUTHORITY[0], self.ca)
+        for there, name in made:
+            for end in (".pem", "-key.pem"):
+                (self.directory / f"{there}{end}").rename(self.directory / f"{name}{end}")
 
 
 @contextmanager
@@ -206,6 +218,24 @@ def consul_server(directory: Path, host: str, *, acl: bool = True, tls: bool = T
         yield server
     finally:
         server.kill()
+
+
+@contextmanager
+def consul_cluster(directory: Path, program: str, size: int = 3) -> Iterator[list[ConsulServer]]:
+    """Several servers with a leader, with ACLs and TLS; killed at the end."""
+    members = [ConsulServer(directory / f"m{n}", random_host(), node=f"m{n}", program=program) for n in range(size)]
+    for member in members:
+        member.peers = members
+        member.trust(members[0])
+    try:
+        for member in members:
+            member.start(ready=False)
+        for member in members:
+            member.wait_ready()
+        yield members
+    finally:
+        for member in members:
+            member.kill()
 
 
 @dataclass
