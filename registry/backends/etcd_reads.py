@@ -1,4 +1,4 @@
-"""Reads of a cluster: as its leader has it, and who is there also without a leader, as the member that answers knows it.
+"""Reads of a cluster: as its leader has it; without a leader, who is there as the member that answers knows it.
 
 https://etcd.io/docs/v3.4/learning/api_guarantees/ - a serializable read needs no quorum and may be old. Policies and
 trust are never read so: an old intention may allow what was forbidden since.

@@ -111,5 +111,5 @@ async def test_without_a_leader_who_is_there_is_read_and_marked_and_writes_fail_
             assert await listed(store) == found
             async with asyncio.timeout(PATIENCE):
                 while store.behind().led:  # noqa: ASYNC110 - Consul's feed asks by itself, now and then
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.05)  # sleep: between two looks
             assert store.behind().seconds >= 0
