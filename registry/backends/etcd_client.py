@@ -15,6 +15,7 @@ from registry.backends.etcdpb import etcd_pb2 as pb
 from registry.errors import NotFound, Unavailable
 
 RANGE = Method("/etcdserverpb.KV/Range", pb.RangeResponse, safe=True)
+STALE = Method("/etcdserverpb.KV/Range", pb.RangeResponse, safe=True, led=False)
 READ = Method("/etcdserverpb.KV/Txn", pb.TxnResponse, safe=True)
 TXN = Method("/etcdserverpb.KV/Txn", pb.TxnResponse)
 COMPACT = Method("/etcdserverpb.KV/Compact", pb.CompactionResponse)

@@ -79,6 +79,7 @@ class Method:
     path: str
     answer: Any
     safe: bool = False  # reads: asking another member after a lost answer does no harm
+    led: bool = True  # False: a member without a leader answers too
 
 
 class Links:
@@ -136,7 +137,7 @@ class Links:
             request_serializer=type(request).SerializeToString,
             response_deserializer=method.answer.FromString,
         )
-        return await rpc(request, timeout=ANSWER, metadata=(LEADER, *metadata))
+        return await rpc(request, timeout=ANSWER, metadata=(LEADER, *metadata) if method.led else metadata)
 
     async def stream(self, method: Method, metadata: Metadata = ()) -> Any:
         """A stream in both directions with the first member; the caller cancels it. Raises Unavailable."""

@@ -63,6 +63,11 @@ class Stream:
         """Watches that are fed now."""
         return len(self._watches)
 
+    @property
+    def newest(self) -> int:
+        """The highest version that a watch was fed or has listed."""
+        return self._anchor.version if self._anchor is not None else 0
+
     # ---- what a watch asks ------------------------------------------------------------------------------------------
 
     def add(self, watch: EtcdWatch) -> None:

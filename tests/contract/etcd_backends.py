@@ -1,4 +1,4 @@
-"""`EtcdStore` under the contract: against etcd 3.4 (Debian's), and 3.7 where Go can build it."""
+"""`EtcdStore` under the contract: against etcd 3.4 and 3.7, with TLS and authentication."""
 
 import shutil
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 from registry.backends.etcd import EtcdStore
 from registry.errors import NotFound
 from tests.contract.backends import Backend, Bench
-from tests.etcd_server import SharedEtcd
+from tests.etcd_server import ROOT_ACCOUNT, SharedEtcd, newer
 from tests.fakes.running import running
 
 ALIVE = 0.2  # seconds: silence is soon said
@@ -22,7 +22,7 @@ def opener(shared: SharedEtcd) -> Callable[[Path], AbstractAsyncContextManager[B
     @asynccontextmanager
     async def open_etcd(directory: Path) -> AsyncIterator[Bench]:
         server = shared.server()
-        store = EtcdStore([server.address], alive=ALIVE, lag=LAG)
+        store = EtcdStore([server.url], token=lambda: ROOT_ACCOUNT, tls=shared.tls, alive=ALIVE, lag=LAG)
         bench = Bench(store, lag=LAG)
 
         async def forget() -> None:
@@ -56,5 +56,5 @@ async def wipe(store: EtcdStore) -> None:
 
 ETCD_BACKENDS = (
     Backend("etcd-3.4", opener(SharedEtcd()), CAN),
-    Backend("etcd-3.7", opener(SharedEtcd(newer=True)), CAN),
+    Backend("etcd-3.7", opener(SharedEtcd(newer)), CAN),
 )

@@ -29,6 +29,7 @@ class FakeEtcd:
         self.logins = 0
         self.leases: set[int] = set()
         self.failing: tuple[grpc.StatusCode, str] | None = None
+        self.led = True  # False: only serializable reads that ask for no leader are answered
         self.silent = False  # progress requests get no answer
         self.asked = 0
         self.created: list[pb.WatchCreateRequest] = []
@@ -57,7 +58,9 @@ class FakeEtcd:
 
     # ---- calls -------------------------------------------------------------------------------------------------
 
-    async def _admit(self, context: Context) -> None:
+    async def _admit(self, context: Context, serializable: bool = False) -> None:
+        if not self.led and not (serializable and "hasleader" not in dict(context.invocation_metadata())):
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "etcdserver: no leader")
         if self.failing is not None:
             await context.abort(*self.failing)
         token = dict(context.invocation_metadata()).get("token")
@@ -76,7 +79,7 @@ class FakeEtcd:
 
     async def range(self, request: pb.RangeRequest, context: Context) -> pb.RangeResponse:
         self.asked += 1
-        await self._admit(context)
+        await self._admit(context, request.serializable)
         end = request.range_end or request.key + b"\0"
         found = [kv for kv in self.kvs if request.key <= kv.key < end]
         return pb.RangeResponse(header=pb.ResponseHeader(revision=self.revision), kvs=found, count=len(found))
