@@ -29,6 +29,7 @@ class FakeEtcd:
         self.logins = 0
         self.leases: set[int] = set()
         self.failing: tuple[grpc.StatusCode, str] | None = None
+        self.refusal = BAD_TOKEN  # of a request without a valid token
         self.silent = False  # progress requests get no answer
         self.asked = 0
         self.created: list[pb.WatchCreateRequest] = []
@@ -62,7 +63,7 @@ class FakeEtcd:
             await context.abort(*self.failing)
         token = dict(context.invocation_metadata()).get("token")
         if self.accounts and token not in self.tokens:
-            await context.abort(*BAD_TOKEN)
+            await context.abort(*self.refusal)
 
     async def authenticate(self, request: pb.AuthenticateRequest, context: Context) -> pb.AuthenticateResponse:
         if not self.accounts:
