@@ -1,10 +1,11 @@
-"""`meshctl registry`: what to do when the store was wiped, restored or replaced."""
+"""`meshctl registry`: what to do before and after the store is wiped, restored or replaced."""
 
 from collections.abc import Callable
 
 import click
 
 from meshd.admin.shapes import Adopted
+from meshd.cli.backup import backup, restore
 from meshd.cli.output import OUTPUT, emit, note
 from meshd.cli.target import Target
 
@@ -12,6 +13,10 @@ from meshd.cli.target import Target
 @click.group()
 def registry() -> None:
     """The registry behind the mesh."""
+
+
+registry.add_command(backup)
+registry.add_command(restore)
 
 
 @registry.command()

@@ -52,7 +52,7 @@ class Target:
 
     def __init__(self, api: str, token: str = "", timeout: float = 15.0):
         self.api, self.timeout = api, timeout
-        self._token = token
+        self.token = token
 
     @classmethod
     def find(cls, api: str | None, token_file: str | None) -> "Target":
@@ -77,7 +77,7 @@ class Target:
     ) -> tuple[bytes, Mapping[str, str]]:
         """Body and headers (lower-case names) of a 2xx answer; raises Refused and Unreachable."""
         url = quote(path, safe="/*") + (f"?{urlencode(query)}" if query else "")
-        headers = {"X-Consul-Token": self._token} if self._token else {}
+        headers = {"X-Consul-Token": self.token} if self.token else {}
         connection = self._connection(self.timeout + wait)
         try:
             connection.request(method, url, body=body or None, headers=headers)

@@ -75,3 +75,41 @@ async def test_a_member_that_fails_is_not_asked_first_again() -> None:
             await one.keep_alive(7)
         await one.keep_alive(7)
         await one.links.close()
+
+
+async def test_a_request_that_gets_no_answer_costs_the_token() -> None:
+    """A wiped etcd keeps requests with a token of before waiting: its raft index has not come as far as theirs."""
+    etcd = FakeEtcd(node="secret")
+    etcd.leases.add(7)
+    async with client(etcd) as one:
+        await one.range(b"a")
+        etcd.failing = (grpc.StatusCode.DEADLINE_EXCEEDED, "")
+        with pytest.raises(Unavailable):
+            await one.range(b"a")
+        etcd.failing = None
+        await one.range(b"a")
+        assert etcd.logins == 2
+        etcd.failing = (grpc.StatusCode.DEADLINE_EXCEEDED, "")
+        with pytest.raises(Unavailable):
+            await one.keep_alive(7)
+        etcd.failing = None
+        await one.keep_alive(7)
+        assert etcd.logins == 3
+
+
+async def test_authentication_that_is_switched_on_is_noticed_beside_a_client_certificate() -> None:
+    """Without a token etcd then takes the certificate's name for the account's, and denies."""
+    etcd = FakeEtcd()
+    async with client(etcd) as one:
+        await one.range(b"a")
+        etcd.accounts["node"], etcd.refusal = "secret", (grpc.StatusCode.PERMISSION_DENIED, "permission denied")
+        await one.range(b"a")
+        assert etcd.logins == 1
+
+
+async def test_a_denial_under_a_certificate_alone_stays_one() -> None:
+    etcd = FakeEtcd()
+    etcd.failing = (grpc.StatusCode.PERMISSION_DENIED, "etcdserver: permission denied")
+    async with client(etcd, None) as one:
+        with pytest.raises(Denied, match="permission denied"):
+            await one.range(b"a")
