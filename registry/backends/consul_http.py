@@ -22,6 +22,9 @@ from registry.errors import Denied, NotFound, TooLarge, Unavailable
 
 CONNECT = 3.0  # seconds
 ANSWER = 10.0  # seconds a request may take beyond what it was asked to wait
+GOODBYE = (
+    0.5  # seconds for a TLS peer to answer ours: a blocking query that was given up is answered much later, or never
+)
 DEFAULT_WAIT = 300.0  # seconds: what a server waits when a query has an index and no wait
 TOKEN = "X-Consul-Token"
 SCHEMES = ("http", "https", "unix")
@@ -86,6 +89,8 @@ class Link:
 
     async def close(self) -> None:
         if self._session is not None:
+            assert self._session.connector is not None
+            await self._session.connector.close(abort_ssl=True)
             await self._session.close()
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -97,6 +102,7 @@ class Link:
             else:
                 # no limit: each watch holds a connection, and a write must not wait for one of them to end
                 connector = aiohttp.TCPConnector(ssl=self._tls or True, limit=0)
+                connector._ssl_shutdown_timeout = GOODBYE  # the argument of that name warns that it will go
             self._session = aiohttp.ClientSession(
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
             )

@@ -82,13 +82,14 @@ async def mesh(
             await (
                 store.close()
             )  # before its users are cancelled: what is under way is then cut off, not said goodbye to
+    await ended()  # a loop that closes while a server has not said goodbye leaves the socket open
 
 
 async def ended() -> None:
-    """Connections that were given up end when the server has answered what was asked on them."""
-    loop = asyncio.get_running_loop()
+    """Connections that were given up end when the server has said goodbye, over TLS half a second later at most."""
+    transports = getattr(asyncio.get_running_loop(), "_transports", {})
     async with asyncio.timeout(20):
-        while list(getattr(loop, "_transports", ())):  # noqa: ASYNC110 - a transport has no event for its end
+        while any(getattr(one, "_sock", None) for one in transports.values()):  # noqa: ASYNC110 - no event for its end
             await asyncio.sleep(0.01)  # sleep: between two looks
 
 
