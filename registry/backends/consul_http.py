@@ -18,6 +18,7 @@ from consul import base  # type: ignore[import-untyped]  # the package has no ty
 from yarl import URL
 
 from registry import durations
+from registry.backends.consul_heart import Heart, Silent
 from registry.errors import Denied, NotFound, TooLarge, Unavailable
 
 CONNECT = 3.0  # seconds
@@ -27,6 +28,7 @@ GOODBYE = (
 )
 DEFAULT_WAIT = 300.0  # seconds: what a server waits when a query has an index and no wait
 TOKEN = "X-Consul-Token"
+QUESTION = "/v1/status/leader"  # needs no rights and no leader
 SCHEMES = ("http", "https", "unix")
 
 Callback = Callable[[base.Response], Any]
@@ -49,10 +51,15 @@ class Call:
         return quote(self.path, safe="/:") + query
 
     @property
+    def waits(self) -> bool:
+        """The server answers when something has changed, or after a minute."""
+        return any(name == "index" for name, _ in self.params)
+
+    @property
     def deadline(self) -> float:
         """Seconds: the server's wait, its jitter of a sixteenth, and time to answer."""
         given = dict(self.params)
-        if "index" not in given:
+        if not self.waits:
             return ANSWER
         wait = durations.parse(given.get("wait", "")) or DEFAULT_WAIT
         return wait * 17 / 16 + ANSWER
@@ -71,9 +78,16 @@ class Link:
         self._tls = tls if parts.scheme == "https" else None
         self._server_hostname = server_hostname if parts.scheme == "https" else None
         self._session: aiohttp.ClientSession | None = None
+        self.heart = Heart(self._ask)
 
     async def send(self, call: Call) -> base.Response:
-        """Raises aiohttp.ClientError, TimeoutError."""
+        """Raises aiohttp.ClientError, TimeoutError, Silent."""
+        if not call.waits:
+            return await self._send(call)
+        async with self.heart.waiting():
+            return await self._send(call)
+
+    async def _send(self, call: Call) -> base.Response:
         timeout = aiohttp.ClientTimeout(total=call.deadline, sock_connect=CONNECT)
         async with self._opened().request(
             call.method,
@@ -85,7 +99,16 @@ class Link:
             server_hostname=self._server_hostname,
         ) as answer:
             content = await answer.read()
+            self.heart.heard()
             return base.Response(answer.status, answer.headers, content.decode("utf-8", "replace"), content)
+
+    async def _ask(self, seconds: float) -> None:
+        """Any answer will do. Raises TimeoutError, aiohttp.ClientError."""
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        async with self._opened().get(
+            self._base + QUESTION, timeout=timeout, allow_redirects=False, server_hostname=self._server_hostname
+        ) as answer:
+            await answer.read()
 
     async def close(self) -> None:
         if self._session is not None:
@@ -121,6 +144,10 @@ class Links:
         self._first = 0
         self.closed = False
 
+    async def run(self) -> None:
+        """Notice an address that falls silent while it is waited for, for ever."""
+        await asyncio.gather(*(link.heart.run() for link in self._links))
+
     async def send(self, call: Call) -> base.Response:
         """The answer of the first address that gives one. Raises Unavailable naming each address and why not.
 
@@ -134,7 +161,7 @@ class Links:
                 raise Unavailable(f"{link.address}: the client is closed")
             try:
                 answer = await link.send(call)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except (aiohttp.ClientError, TimeoutError, OSError, Silent) as error:
                 reasons.append(f"{link.address}: {_reason(error)}")
                 if call.method != "GET" and not isinstance(error, aiohttp.ClientConnectorError):
                     raise Unavailable(f"{call.method} {call.path}: {reasons[-1]}; it may have been applied") from error
@@ -228,4 +255,4 @@ def _text(value: Any) -> str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    return f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, Silent) else f"{type(error).__name__}: {error}"
