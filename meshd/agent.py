@@ -29,6 +29,7 @@ from meshd.control.lease import Lease
 from meshd.control.memory import Memory
 from meshd.control.register import Facts, Registrar
 from meshd.control.registrations import File
+from meshd.control.registries import Registries, misplaced
 from meshd.control.report import Report
 from meshd.control.status import Publisher
 from meshd.control.sync import Parts, Sync
@@ -41,6 +42,8 @@ from meshd.tasks import Crashed, Tasks, first
 from meshd.telemetry.log import Log
 from meshd.version import version
 from policies.compiled import Event, Events
+from policies.schema.service_defaults import ServiceDefaults
+from policies.select import Index
 from registry.api import registration
 from registry.api.fields import Refused
 from registry.api.registration import Registration
@@ -108,9 +111,11 @@ class Agent:
         addresses: tuple[str, ...],
         around: Surroundings,
         catalog: KvCatalog | None = None,
+        registries: Registries | None = None,
     ) -> None:
         self.host = host
         self.store = store
+        self.registries = registries
         self.around = around
         self.log = around.log
         self.version = version()
@@ -140,7 +145,26 @@ class Agent:
         self.recorder = Recorder(store, self.log, around.now)
         self.reloader = Reloader(around.reread, lambda: self.host, self._use, partial(notify, around.environ), self.log)
         self.authority = self._authority(layout) if "ca" in host.roles else None
+        self.further_leases = self._join(registries) if registries is not None else {}
         self._connect()
+
+    def _join(self, registries: Registries) -> Mapping[str, Lease]:
+        """Several registries: where instances are to be, and the leases beside the home registry's."""
+        registries.placement.places = self._places
+        registries.on_change = self._moved
+        self.registrar.settle = registries.placement.settle
+        return registries.leases(self.lease, self._node(), float(self.host.lease_ttl), self.host.run, self.log)
+
+    def _places(self, service: str) -> tuple[str, ...] | None:
+        """As the defaults of a service say; None while nobody knows them, or whether the store is ours."""
+        if self.fold.foreign or not self.compilation.heard_documents:
+            return None
+        found = Index(self.documents.good).find(ServiceDefaults, service)
+        return found.registries if found is not None else ()
+
+    def _moved(self) -> None:
+        self.registrar.poke()
+        self.publisher.changed()
 
     def _here(self) -> Here:
         return Here(self.host.loopback, self.own_addresses)
@@ -227,10 +251,26 @@ class Agent:
         self.lease.on_lease = self.publisher.changed
         self.lease.on_contact = self.sync.on_contact = self.around.contact.made
         self.status.resources = lambda: self.compilation.resources
-        self.status.problems = lambda: (*map(str, self.compilation.problems), *self.containers.problems)
+        self.status.problems = lambda: (
+            *map(str, self.compilation.problems),
+            *self.containers.problems,
+            *self.misplaced(),
+        )
+        self.status.registries = self.contacts
         self.containers.on_change = self.publisher.changed
         self.supervisor.on_events = self._events
         self.dataplane.on_attach = self.sync.poke
+
+    def contacts(self) -> dict[str, str]:
+        """The host's registries by name, each with why contact is lost (empty: it is not)."""
+        if self.registries is not None:
+            return self.registries.contacts()
+        return {self.host.registry.name: next(iter(self.fold.unreachable.values()), "")}
+
+    def misplaced(self) -> tuple[str, ...]:
+        """Services of this host whose defaults name a registry that it does not have."""
+        services = (one.service for one in self.registrar.local)
+        return misplaced(services, self._places, tuple(self.contacts()))
 
     def _capture(self) -> Snapshot | None:
         """What a start without the registry needs; None until the registry has listed everything once."""
@@ -261,6 +301,8 @@ class Agent:
 
     def _compiled(self, version_number: int) -> None:
         self.status.compiled(version_number)
+        if self.registries is not None:
+            self.registrar.poke()  # documents may say another place
         if self.host.roles:
             self.recorder.accepted(self.documents.accepted())
 
@@ -290,6 +332,8 @@ class Agent:
 
     def start(self) -> None:
         """Start every long-running part; a crash of one ends the process (see `wait`)."""
+        for name, lease in self.further_leases.items():
+            self.tasks.start(f"lease {name}", lease.run)
         for name, run in (
             ("catalog", self.catalog.run),
             ("watcher", self.watcher.run),
@@ -356,7 +400,7 @@ class Agent:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2.0):
                 if self.draining:
-                    await self.lease.release()
+                    await asyncio.gather(*(one.release() for one in (self.lease, *self.further_leases.values())))
         await self.tasks.stop()
         await self.runner.close()
 

@@ -167,10 +167,13 @@ class Fold:
             self.unreachable[prefix] = event.reason
             return Change()
         self.last_event[prefix] = now
-        self.unreachable.pop(prefix, None)
+        if event.lacking:  # one of several registries: what it last said stays, and nobody vouches for it meanwhile
+            self.unreachable[prefix] = event.lacking
+        else:
+            self.unreachable.pop(prefix, None)
         if isinstance(event, Alive):
             return Change()
-        if isinstance(event, Resync):
+        if isinstance(event, Resync) and not event.lacking:
             self.listed.add(prefix)
             self.restored.discard(prefix)
         return self._dispatch(prefix, event, now)
@@ -181,17 +184,20 @@ class Fold:
         """Take in a saved snapshot (`registry.snapshot`) where the store has not been listed yet.
 
         It stays in force until the store lists the prefix; what that listing lacks has vanished then, as if this
-        process had run all the time. What a store in doubt has listed is completed from it.
+        process had run all the time. What a store in doubt, or a part of the store, has listed is completed from it.
         """
         change = Change()
         self.pinned = self.pinned or _value(entries.get(keys.STORE_ID, ()))
         for prefix in WATCHED:
             saved = entries.get(prefix, ())
-            if prefix not in self.listed:
+            listed_in_part = prefix not in self.listed and prefix in self.last_event
+            if listed_in_part:
+                self.restored.add(prefix)
+            if listed_in_part or (self.foreign and prefix in self.listed):
+                change |= self._recall(prefix, saved, now)
+            elif prefix not in self.listed:
                 self.restored.add(prefix)
                 change |= Change() if prefix == keys.STORE_ID else self._dispatch(prefix, Resync(0, saved), now)
-            elif self.foreign:
-                change |= self._recall(prefix, saved, now)
         if keys.SERVICES in self.restored:
             for key in vanished:
                 change |= Change(services=self._roster.vanish(key, now))

@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 from aiohttp import web
 
-from meshd.admin import apply, explain, service_view, views
+from meshd.admin import apply, explain, registries, service_view, views
 from meshd.admin.shapes import Adopted, TokenAnswer, TokenRequest
 from meshd.agent import Agent
 from meshd.control.status import HostStatus
@@ -49,6 +49,10 @@ ROUTES = (
     ("GET", "/v1/mesh/proxy/stats", Action.AGENT_READ, ""),
     ("GET", "/v1/mesh/roots", Action.STATUS, ""),
     ("POST", "/v1/mesh/tokens", Action.KV_WRITE, ANY_TOKEN),
+    ("GET", "/v1/mesh/registries", Action.CATALOG, ""),
+    ("GET", "/v1/mesh/registries/diff", Action.CATALOG, ""),
+    ("GET", "/v1/mesh/registries/placement/{name}", Action.CATALOG, ""),
+    ("POST", "/v1/mesh/registries/placement/{name}", Action.KV_WRITE, keys.POLICY),
     ("POST", "/v1/mesh/registry/adopt", Action.KV_WRITE, keys.STORE_ID),
     ("POST", "/v1/mesh/revocations", Action.KV_WRITE, keys.REVOCATIONS),
 )
@@ -203,6 +207,31 @@ class Desk:
         if keys.parse_policy(key) != (kind, name):
             raise Problem(400, "no name of a document", "name", "kind/name, for example service-intentions/api")
         return key
+
+    # ---- registries -------------------------------------------------------------------------------------------------
+
+    async def get_registries(self, request: web.Request) -> web.StreamResponse:
+        return answers.json(request, await registries.rows(self._agent))
+
+    async def get_registries_diff(self, request: web.Request) -> web.StreamResponse:
+        a, b = request.query.get("a", ""), request.query.get("b", "")
+        return answers.json(request, await registries.diff(self._agent, a, b))
+
+    async def get_registries_placement_one(self, request: web.Request) -> web.StreamResponse:
+        found = await registries.placement(self._agent, self._service_name(request), await self._reports())
+        return answers.json(request, found)
+
+    async def post_registries_placement_one(self, request: web.Request) -> web.StreamResponse:
+        wanted = registries.question(await self._body(request, dict[str, list[str]]))
+        store, who = self._context.store(request), access.describe(request[CALLER])
+        placed = await registries.place(self._agent, store, self._service_name(request), wanted, who)
+        return answers.json(request, placed)
+
+    def _service_name(self, request: web.Request) -> str:
+        name = request.match_info["name"]
+        if not keys.valid_name(name):
+            raise Problem(400, f"{name[:80]!r} is no service name", "name")
+        return name
 
     # ---- authority --------------------------------------------------------------------------------------------------
 

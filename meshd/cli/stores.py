@@ -48,9 +48,9 @@ async def opened(target: Callable[[], Target], config: Path | None) -> "AsyncIte
             yield served
         return
     from meshd.control.contact import Contact
-    from meshd.main import open_store
     from meshd.placed import ConfigError
     from meshd.ports import Lock
+    from meshd.stores import open_home
 
     host = load(config)
     try:
@@ -59,7 +59,7 @@ async def opened(target: Callable[[], Target], config: Path | None) -> "AsyncIte
     except ConfigError as error:
         raise BadConfig(f"{error}; leave out --config to ask it") from error
     try:
-        store = open_store(host, Contact()).store
+        store = open_home(host, Contact()).store
         try:
             yield store
         finally:

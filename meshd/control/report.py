@@ -33,6 +33,7 @@ class Report:
         self._in_force = Snapshot({}, {})
         self.resources: Callable[[], tuple[AnyResource, ...]] = lambda: ()
         self.problems: Callable[[], tuple[str, ...]] = lambda: ()
+        self.registries: Callable[[], dict[str, str]] = dict
 
     def compiled(self, version: int) -> None:
         self._waiting[version] = Snapshot(self._documents.in_force(), self._documents.refused())
@@ -60,6 +61,7 @@ class Report:
             rejected=rejected,
             proxy=ProxySeen(hello.pid, hello.generation, hello.version) if hello is not None else ProxySeen(),
             problems=(*self.problems(), *(reason for reasons in refused.values() for reason in reasons)),
+            registries=self.registries(),
         )
 
 

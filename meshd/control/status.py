@@ -40,7 +40,10 @@ class ProxySeen(msgspec.Struct, frozen=True):
 
 
 class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The value of `status/proxies/<node>`. Documents by `<kind>/<name>`; `update`: number of the last Update."""
+    """The value of `status/proxies/<node>`. Documents by `<kind>/<name>`; `update`: number of the last Update.
+
+    `registries`: those of the host, where it has several, each with why contact is lost (empty: it is not).
+    """
 
     node: str
     version: str
@@ -49,6 +52,7 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     rejected: dict[str, Rejection] = {}
     proxy: ProxySeen = ProxySeen()
     problems: tuple[str, ...] = ()
+    registries: dict[str, str] = {}
 
 
 def digest(text: bytes) -> str:

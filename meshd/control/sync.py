@@ -107,7 +107,7 @@ class Sync:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
                     prefix, event = await events.get()
-                    if prefix in fold.unreachable and not isinstance(event, Lost):
+                    if prefix in fold.unreachable and _in_contact(event):
                         self.on_contact()  # now, not when the gate opens: the watch of the id may be in a pause
                     ready += self._gate.admit(prefix, event, self._clock())
             for one in ready:
@@ -116,7 +116,7 @@ class Sync:
     def _take(self, prefix: str, event: WatchEvent) -> None:
         parts = self._parts
         before = bool(parts.fold.unreachable), parts.fold.complete
-        if prefix in parts.fold.unreachable and not isinstance(event, Lost):
+        if prefix in parts.fold.unreachable and _in_contact(event):
             self.on_contact()
         change = parts.fold.apply(prefix, event, self._clock())
         parts.compilation.moved(change)
@@ -280,6 +280,10 @@ class Sync:
                 self._dirty.set()
             else:
                 self._log.error("no valid version is known", document=f"{kind}/{name}")
+
+
+def _in_contact(event: WatchEvent) -> bool:
+    return not isinstance(event, Lost) and not event.lacking
 
 
 def limits(documents: Mapping[Name, AnyDocument]) -> Limits:

@@ -104,6 +104,12 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
         ("Node: a\nRegistry: {Kind: consul}\n", "host.yaml:2: Registry.Addresses: missing"),
         ("Node: a\nRegistry: {Kind: consul, KeyFile: k}\n", "Registry.KeyFile: means nothing without CertFile"),
         ("Node: a\nRegistry: {Kind: consul, Mode: both}\n", "host.yaml:2: Registry.Mode: Invalid enum value 'both'"),
+        (MINIMAL + "Registries: [{Nam: x}]\n", "host.yaml:3: unknown key Registries[0].Nam (did you mean Name?)"),
+        (MINIMAL + "Registries:\n- {Name: x}\n", "host.yaml:4: Registries[0].Addresses: missing"),
+        (
+            MINIMAL + "LeaseTTL: 5s\nRegistries: [{Name: x, Kind: consul, Address: 'http://b'}]\n",
+            "take no less than 10",
+        ),
         (MINIMAL + "Loopback: 10.0.0.1\n", "host.yaml:3: Loopback: 10.0.0.1 is not a loopback address"),
         (MINIMAL + "Advertise: {Address: 127.0.0.1}\n", "host.yaml:3: Advertise.Address: no other host reaches"),
         (MINIMAL + "Advertise: {Address: web.example}\n", "Advertise.Address: 'web.example' is no IP address"),

@@ -51,6 +51,7 @@ async def test_the_value_has_the_agreed_shape(store: MemoryStore, log: Lines) ->
         "rejected": {"fault/x": {"digest": "bb", "version": 6, "problems": ["why"]}},
         "proxy": {"pid": 1, "generation": 2, "version": "v"},
         "problems": [],
+        "registries": {},
     }
     await bench.end()
 
