@@ -14,12 +14,14 @@ from functools import partial
 
 from meshd import ports
 from meshd.config import Host, source_address
+from meshd.control.alarms import Alarms
 from meshd.control.authority import upkeep
 from meshd.control.cold_start import ColdStart
 from meshd.control.compilation import Compilation, Place, Sources
 from meshd.control.contact import Contact
 from meshd.control.container_labels import Here
 from meshd.control.containers import Containers
+from meshd.control.deletions import Deletions
 from meshd.control.documents import Documents
 from meshd.control.drain import Drainer
 from meshd.control.health import Runner
@@ -54,8 +56,9 @@ from registry.ca.files import Layout
 from registry.catalog import KvCatalog
 from registry.fold import WATCHED, Fold
 from registry.model import Address, CheckResult, Instance, InstanceKey, Node
+from registry.reconcile import Pace, Reconcile
 from registry.snapshot import Snapshot, capture
-from registry.store import SessionStore
+from registry.store import Batch, SessionStore, WatchEvent
 from registry.watch import Watcher
 
 EVENTS_KEPT = 256
@@ -244,10 +247,12 @@ class Agent:
 
     def _connect(self) -> None:
         """Who tells whom that something moved."""
+        self.reconcile, self.deletions, self.alarms = self._doubting()
         self.registrar.on_change = self.sync.poke
         self.identities.on_change = self.sync.poke
         self.compilation.on_compiled = self._compiled
         self.sync.on_trust = self.sync.poke
+        self.sync.on_event = self._told
         self.lease.on_lease = self.publisher.changed
         self.lease.on_contact = self.sync.on_contact = self.around.contact.made
         self.status.resources = lambda: self.compilation.resources
@@ -271,6 +276,13 @@ class Agent:
         """Services of this host whose defaults name a registry that it does not have."""
         services = (one.service for one in self.registrar.local)
         return misplaced(services, self._places, tuple(self.contacts()))
+
+    def _doubting(self) -> tuple[Reconcile, Deletions, Alarms]:
+        """Who asks again what the store has told, and who says so."""
+        pace = Pace(jitter=self.around.chance)
+        reconcile = Reconcile(self.store, lambda: self.watcher.prefixes, self._repair, self.log, pace)
+        deletions = Deletions(self.store, self.fold, self.sync.meant, self.log)
+        return reconcile, deletions, Alarms(self.fold, self.log, self.around.clock)
 
     def _capture(self) -> Snapshot | None:
         """What a start without the registry needs; None until the registry has listed everything once."""
@@ -299,7 +311,15 @@ class Agent:
     async def _report(self, key: InstanceKey, result: CheckResult) -> None:
         await self.registrar.report(key, result)
 
+    def _told(self, prefix: str, event: WatchEvent) -> None:
+        self.reconcile.seen(prefix, event)
+        self.deletions.changed()
+
+    async def _repair(self, prefix: str, missed: Batch) -> None:
+        await self.watcher.events.put((prefix, missed))
+
     def _compiled(self, version_number: int) -> None:
+        self.alarms.look()
         self.status.compiled(version_number)
         if self.registries is not None:
             self.registrar.poke()  # documents may say another place
@@ -342,6 +362,8 @@ class Agent:
             ("keep", self.sync.keep),
             ("snapshot", self.cold_start.run),
             ("recover", self.sync.recover),
+            ("reconcile", self.reconcile.run),
+            ("deletions", self.deletions.run),
             ("register", self.registrar.run),
             ("containers", self.containers.run),
             ("identity", self.identities.run),

@@ -16,7 +16,7 @@ from registry import brake, keys, store_id, values
 from registry.errors import Corrupt
 from registry.model import Document, Endpoint, Instance, InstanceKey, Node
 from registry.roster import MAX_ORPHAN, MAX_SUSPECT, Roster
-from registry.shelf import Shelf
+from registry.shelf import SETTLE, Shelf
 from registry.store import Alive, Batch, Entry, Lost, Resync, WatchEvent
 
 WATCHED = (
@@ -70,11 +70,11 @@ class Fold:
         self.listed: set[str] = set()  # prefixes that were listed once
         self.restored: set[str] = set()  # prefixes whose values come from a saved snapshot
         self._roster = Roster(max_orphan=max_orphan, max_suspect=max_suspect)
-        self._policy = Shelf(keys.POLICY, _document, self.problems, park=True)
-        self._config = Shelf(keys.CONFIG, _document, self.problems, park=True)
+        self._policy = Shelf(keys.POLICY, _document, self.problems, park=True, settle=SETTLE)
+        self._config = Shelf(keys.CONFIG, _document, self.problems, park=True, settle=SETTLE)
         self._nodes = Shelf(keys.NODES, _node, self.problems)
         self._roots = Shelf(keys.CA_ROOTS, _opaque(keys.CA_ROOTS), self.problems)
-        self._revocations = Shelf(keys.REVOCATIONS, _opaque(keys.REVOCATIONS), self.problems)
+        self._revocations = Shelf(keys.REVOCATIONS, _opaque(keys.REVOCATIONS), self.problems, settle=SETTLE)
 
     # ---- the picture --------------------------------------------------------------------------------------------
 
@@ -132,6 +132,16 @@ class Fold:
         return self._roster.braked()
 
     @property
+    def suspects(self) -> Mapping[str, int]:
+        """By service: how many instances are in use although nobody vouches for them, braked ones included."""
+        return self._roster.suspects()
+
+    def damped(self, now: float) -> Mapping[str, int]:
+        """By service: how many instances are held back because they flap."""
+        found = {service: len(self._roster.damped(service, now)) for service in self._roster.flaps.services()}
+        return {service: count for service, count in found.items() if count}
+
+    @property
     def limits(self) -> brake.Limits:
         """When the brake takes hold; may be set."""
         return self._roster.limits
@@ -139,6 +149,30 @@ class Fold:
     @limits.setter
     def limits(self, limits: brake.Limits) -> None:
         self._roster.limits = limits
+        for shelf in self._shelves.values():
+            shelf.window = limits.window
+
+    @property
+    def half_life(self) -> float:
+        """Of the penalty for flapping, in seconds; 0: nothing is damped. May be set."""
+        return self._roster.flaps.half_life
+
+    @half_life.setter
+    def half_life(self, seconds: float) -> None:
+        self._roster.flaps.half_life = seconds
+
+    @property
+    def unexplained(self) -> Mapping[tuple[str, str], int]:
+        """Documents that the store has lost without a word, by (kind, name): the version that was known. Empty while
+        the store is in doubt: it cannot explain anything then."""
+        if self.foreign:
+            return {}
+        found: dict[tuple[str, str], int] = {}
+        for shelf in (self._policy, self._config):
+            for key in shelf.unexplained:
+                lost = shelf.items.get(key) or shelf.left[key]
+                found[lost.kind, lost.name] = lost.version
+        return found
 
     @property
     def complete(self) -> bool:
@@ -156,8 +190,9 @@ class Fold:
 
     def next_deadline(self, now: float) -> float | None:
         """When `expire` has something to do next (now at the earliest); None: only an event can bring it."""
-        end = None if self._frozen else self._roster.next_end()
-        return None if end is None else max(now, end)
+        ends = (self._roster.flaps.next_end(), None if self._frozen else self._roster.next_end())
+        known = [end for end in ends if end is not None]
+        return max(now, min(known)) if known else None
 
     # ---- what moves it ------------------------------------------------------------------------------------------
 
@@ -217,8 +252,23 @@ class Fold:
         return change
 
     def expire(self, now: float) -> Change:
-        """Let go of suspects whose time is over; call it at `next_deadline`."""
-        return Change() if self._frozen else Change(services=self._roster.expire(now))
+        """Let go of suspects whose time is over, and use those again that are calm; call it at `next_deadline`."""
+        over = frozenset[str]() if self._frozen else self._roster.expire(now)
+        return Change(services=over | self._roster.calm(now))
+
+    def next_settled(self) -> float | None:
+        """When `settle` has something to do next; None: nothing waits."""
+        ends = (end for shelf in self._shelves.values() if (end := shelf.next_due()) is not None)
+        return min(ends, default=None)
+
+    def settle(self, now: float) -> Change:
+        """Let go of deleted documents that nobody has held meanwhile; call it at `next_settled`."""
+        return _moved({prefix: shelf.expire(now) for prefix, shelf in self._shelves.items()})
+
+    def meant(self, names: Collection[tuple[str, str]]) -> Change:
+        """These documents, (kind, name), were deleted on purpose: let go of them, and count them for no wave."""
+        found = frozenset(keys.policy(*name) for name in names)
+        return _moved({keys.POLICY: self._policy.meant(found), keys.CONFIG: self._config.meant(found)})
 
     def adopt(self, now: float) -> Change:
         """An operator says that what vanished was meant to, and that the store is ours: nothing is held any more."""
@@ -255,7 +305,7 @@ class Fold:
             return self._apply_store_id(event, now)
         shelf = self._shelves.get(prefix)
         if shelf is not None:
-            return _moved({prefix: shelf.apply(event)})
+            return _moved({prefix: shelf.apply(event, now)})
         raise ValueError(f"{prefix} is not a prefix that the fold knows")
 
     def _apply_services(self, event: Batch | Resync, now: float) -> frozenset[str]:
@@ -288,7 +338,7 @@ class Fold:
         moved = frozenset[str]()
         for key in event.deletes:
             moved |= self._roster.lease_gone(key.removeprefix(keys.LEASES), now)
-        return moved.union(*(self._roster.lease_put(node, value) for node, value in _leases(event.puts).items()))
+        return moved.union(*(self._roster.lease_put(node, value, now) for node, value in _leases(event.puts).items()))
 
     def _apply_store_id(self, event: Batch | Resync, now: float) -> Change:
         """A store that is wiped, restored or another one is believed again when an operator has adopted it."""
@@ -309,8 +359,7 @@ class Fold:
             change = _moved({prefix: shelf.thaw() for prefix, shelf in self._shelves.items()})
         elif verdict != "same":
             self.foreign = store_id.WHY[verdict]
-            for shelf in self._shelves.values():
-                shelf.freeze(self.foreign)
+            change = _moved({prefix: shelf.freeze(self.foreign) for prefix, shelf in self._shelves.items()})
         return change | Change(store=before != (self.store_id, self.pinned, self.foreign))
 
     def _forget_problems(self, prefix: str, present: set[str]) -> None:

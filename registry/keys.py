@@ -23,7 +23,8 @@ STORE_ID = PREFIX + "store-id"
 KEY = re.compile(r"[A-Za-z0-9._/-]{1,512}\Z")
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 DOTS = re.compile(r"\.{1,2}\Z")
-PATTERN_VERSION = re.compile(r"\*(?=/[0-9]*\Z)")  # the star of `history/<kind>/web-*/<doc_version>`
+# the star of `history/<kind>/web-*/<doc_version>`
+PATTERN_VERSION = re.compile(r"\*(?=/(?:[0-9]*|deleted)\Z)")
 
 
 def valid_key(key: str) -> bool:
@@ -96,3 +97,8 @@ def parse_policy(key: str) -> tuple[str, str] | None:
 
 def history(kind: str, name: str, doc_version: int) -> str:
     return f"{HISTORY}{kind}/{name}/{doc_version}"
+
+
+def deletion(kind: str, name: str) -> str:
+    """Says which version of the document was last deleted on purpose."""
+    return f"{HISTORY}{kind}/{name}/deleted"

@@ -187,6 +187,15 @@ class SessionStore(Store, Indexed, Protocol):
         ...
 
 
+@runtime_checkable
+class StaleReads(Protocol):
+    """A store of several servers where a read that may be old is cheaper than one that may not."""
+
+    async def glance(self, selector: str) -> Listing:
+        """What any server knows below a prefix, or of one key."""
+        ...
+
+
 class Behind(msgspec.Struct, frozen=True):
     """How far a server that answers may be behind its leader (`seconds`); `led` false: it knows no leader."""
 

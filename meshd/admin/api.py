@@ -12,8 +12,8 @@ from typing import TypeVar
 import msgspec
 from aiohttp import web
 
-from meshd.admin import apply, explain, registries, service_view, views
-from meshd.admin.shapes import Adopted, TokenAnswer, TokenRequest
+from meshd.admin import apply, delete, explain, registries, service_view, views
+from meshd.admin.shapes import Adopted, DeleteRequest, TokenAnswer, TokenRequest
 from meshd.agent import Agent
 from meshd.control.status import HostStatus
 from meshd.dataplane.frames import Broken
@@ -43,6 +43,7 @@ ROUTES = (
     ("GET", "/v1/mesh/documents", Action.KV_READ, keys.POLICY),
     ("GET", "/v1/mesh/documents/{kind}/{name}", Action.KV_READ, keys.POLICY),
     ("DELETE", "/v1/mesh/documents/{kind}/{name}", Action.KV_WRITE, keys.POLICY),
+    ("POST", "/v1/mesh/delete", Action.KV_WRITE, keys.POLICY),
     ("POST", "/v1/mesh/explain", Action.CATALOG, ""),
     ("GET", "/v1/mesh/certs", Action.STATUS, ""),
     ("GET", "/v1/mesh/proxy/config", Action.AGENT_READ, ""),
@@ -101,7 +102,8 @@ class Desk:
 
     async def get_services_one(self, request: web.Request) -> web.StreamResponse:
         agent, name = self._agent, request.match_info["name"]
-        known = agent.fold.endpoints(name, agent.around.clock())
+        now = agent.around.clock()
+        known = agent.fold.endpoints(name, now)
         named = any(document[1] == name for document in agent.documents.good)
         if not known and not named:
             raise Problem(404, f"no service {name[:80]!r} is known", hint="`meshctl services` lists them")
@@ -109,7 +111,7 @@ class Desk:
         stats = await self._stats()
         seen, parts = views.ejected(stats), service_view.subsets(resources)
         rows = tuple(
-            views.endpoint_row(one, parts.get(str(one.instance.key), ()), seen.get(str(one.instance.key)))
+            views.endpoint_row(one, parts.get(str(one.instance.key), ()), seen.get(str(one.instance.key)), now)
             for one in known
         )
         hits = {one.name: one.count for one in stats.rules} if stats else {}
@@ -174,12 +176,23 @@ class Desk:
         return web.Response(body=entry.value, content_type="text/plain", charset="utf-8", headers=headers)
 
     async def delete_documents_one(self, request: web.Request) -> web.StreamResponse:
-        key = self._document_key(request)
-        store = self._context.store(request)
-        entry = await store.get(key)
-        if entry is None:
-            raise Problem(404, f"{key.removeprefix(keys.PREFIX)} does not exist", hint="`meshctl get` lists documents")
-        index = await store.delete(key, expect=entry.version)
+        return await self._delete(request, [(request.match_info["kind"], request.match_info["name"])])
+
+    async def post_delete(self, request: web.Request) -> web.StreamResponse:
+        wanted = await self._body(request, DeleteRequest)
+        return await self._delete(request, [self._document_name(one) for one in wanted.documents])
+
+    async def _delete(self, request: web.Request, names: list[tuple[str, str]]) -> web.StreamResponse:
+        agent, caller = self._agent, request[CALLER]
+        for name in names:
+            decision = access.decide(self._context.deps.access, caller, Action.KV_WRITE, self._policy_key(*name))
+            if isinstance(decision, access.Refuse):
+                raise answers.refused(decision)
+        fold = agent.fold
+        held = {name: version for name, version in fold.unexplained.items() if name in fold.held_documents}
+        store, who = self._context.store(request), access.describe(caller)
+        index = await delete.delete(store, names, held, who, agent.around.now())
+        agent.deletions.changed()
         return answers.json(request, {"index": index})
 
     async def post_apply(self, request: web.Request) -> web.StreamResponse:
@@ -202,7 +215,15 @@ class Desk:
         return answers.json(request, apply.result(agent, applied, found))
 
     def _document_key(self, request: web.Request) -> str:
-        kind, name = request.match_info["kind"], request.match_info["name"]
+        return self._policy_key(request.match_info["kind"], request.match_info["name"])
+
+    @staticmethod
+    def _document_name(text: str) -> tuple[str, str]:
+        kind, _, name = text.partition("/")
+        return kind, name
+
+    @staticmethod
+    def _policy_key(kind: str, name: str) -> str:
         key = keys.policy(kind, name)
         if keys.parse_policy(key) != (kind, name):
             raise Problem(400, "no name of a document", "name", "kind/name, for example service-intentions/api")

@@ -70,6 +70,9 @@ def registry(agent: Agent) -> RegistryState:
         foreign=agent.fold.foreign,
         held=short(agent.fold.held),
         braked=dict(agent.fold.braked),
+        damped=dict(agent.fold.damped(agent.around.clock())),
+        suspect=dict(agent.fold.suspects),
+        reconciled=agent.reconcile.differences,
     )
 
 
@@ -180,14 +183,7 @@ def warnings(agent: Agent) -> tuple[str, ...]:
         found.append(f"the registry does not take our instances: {agent.registrar.problem}")
     if agent.lease.problem:
         found.append(f"the host's lease cannot be kept: {agent.lease.problem}")
-    if agent.fold.foreign:
-        found.append(f"{agent.fold.foreign}: nothing is let go of until `meshctl registry adopt`")
-    found += [f"{prefix} is held: {why}" for prefix, why in short(agent.fold.held).items()]
-    found += [
-        f"brake: {count} instances of {service} went at once and stay in use as suspect; `meshctl registry adopt` lets"
-        " them go"
-        for service, count in sorted(agent.fold.braked.items())
-    ]
+    found += doubts(agent)
     reloaded = agent.reloader.state
     if reloaded.problem:
         found.append(f"the configuration was not reloaded: {reloaded.problem}")
@@ -204,6 +200,28 @@ def warnings(agent: Agent) -> tuple[str, ...]:
     found += [f"the registry is not reached: {why}" for _, why in sorted(agent.fold.unreachable.items())[:1]]
     found += [f"{event.kind}: {event.detail}" for event in agent.events if event.kind == "listener_failed"][-4:]
     return tuple(found)
+
+
+def doubts(agent: Agent) -> list[str]:
+    """What the registry says and this host does not believe, or does not act on."""
+    found = []
+    if agent.fold.foreign:
+        found.append(f"{agent.fold.foreign}: nothing is let go of until `meshctl registry adopt`")
+    found += [f"{prefix} is held: {why}" for prefix, why in short(agent.fold.held).items()]
+    found += [
+        f"brake: {count} instances of {service} went at once and stay in use as suspect; `meshctl registry adopt` lets"
+        " them go"
+        for service, count in sorted(agent.fold.braked.items())
+    ]
+    found += [
+        f"suspect: nobody vouches for {count} instances of {service}; they are used while they answer"
+        for service, count in sorted(agent.fold.suspects.items())
+    ]
+    found += [
+        f"flapping: {count} instances of {service} are held back (`meshctl service {service}` says until when)"
+        for service, count in sorted(agent.fold.damped(agent.around.clock()).items())
+    ]
+    return found
 
 
 def nowhere(agent: Agent) -> Iterable[tuple[str, str]]:
@@ -240,6 +258,7 @@ def services(agent: Agent, stats: Stats | None) -> list[ServiceRow]:
                 suspect=counts["suspect"],
                 draining=counts["draining"],
                 ejected=out,
+                damped=counts["damped"],
             )
         )
     return rows
@@ -253,7 +272,8 @@ def protocol(agent: Agent, service: str, instances: Iterable[Instance]) -> str:
     return next((one.mesh.protocol for one in instances if one.mesh.protocol), "tcp")
 
 
-def endpoint_row(endpoint: Endpoint, subsets: tuple[str, ...], stat: EndpointStat | None) -> EndpointRow:
+def endpoint_row(endpoint: Endpoint, subsets: tuple[str, ...], stat: EndpointStat | None, now: float) -> EndpointRow:
+    """`now`: of the fold's clock."""
     instance = endpoint.instance
     inbound = instance.inbound
     return EndpointRow(
@@ -266,8 +286,15 @@ def endpoint_row(endpoint: Endpoint, subsets: tuple[str, ...], stat: EndpointSta
         subsets=subsets,
         tags=instance.tags,
         ewma_ms=stat.ewma_ms if stat else 0.0,
-        output="; ".join(said(instance)),
+        proof=stat.proof if stat and endpoint.state == "suspect" else "",
+        output="; ".join((*flapping(endpoint, now), *said(instance))),
     )
+
+
+def flapping(endpoint: Endpoint, now: float) -> Iterable[str]:
+    if endpoint.state == "damped":
+        rest = max(0.0, endpoint.damped_until - now)
+        yield f"came back {endpoint.flaps} times (FlapHalfLife): held back for another {rest:.0f} s"
 
 
 def said(instance: Instance) -> Iterable[str]:
@@ -337,6 +364,8 @@ def facts(agent: Agent, stats: Stats | None) -> Facts:
         staleness=staleness(agent),
         held=short(agent.fold.held),
         braked=dict(agent.fold.braked),
+        damped=dict(agent.fold.damped(now)),
+        reconcile_differences=agent.reconcile.differences,
         foreign=bool(agent.fold.foreign),
         snapshot_age=saved.age,
         snapshot_in_use=saved.state == "serving",

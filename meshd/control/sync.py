@@ -27,6 +27,7 @@ from policies.schema.mesh import Mesh
 from registry import keys
 from registry.brake import MAX_REMOVAL_PERCENT, WINDOW, Limits
 from registry.errors import RegistryError
+from registry.flap import HALF_LIFE
 from registry.fold import Change, Fold
 from registry.store import Alive, Batch, Entry, Lost, Resync, Store, WatchEvent
 from registry.store_id import base
@@ -80,6 +81,7 @@ class Sync:
         self.index = 0
         self.on_trust: Callable[[], None] = lambda: None
         self.on_contact: Callable[[], None] = lambda: None
+        self.on_event: Callable[[str, WatchEvent], None] = lambda prefix, event: None
 
     def load(self) -> None:
         """What was known before a restart, until the registry says otherwise."""
@@ -102,7 +104,7 @@ class Sync:
         """Take in the watcher's events, for ever."""
         fold, events = self._parts.fold, self._parts.watcher.events
         while True:
-            due = self._gate.deadline()
+            due = earliest(self._gate.deadline(), fold.next_settled())
             ready = self._gate.overdue(self._clock())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
@@ -112,6 +114,7 @@ class Sync:
                     ready += self._gate.admit(prefix, event, self._clock())
             for one in ready:
                 self._take(*one)
+            self._moved(fold.settle(self._clock()))
 
     def _take(self, prefix: str, event: WatchEvent) -> None:
         parts = self._parts
@@ -119,20 +122,32 @@ class Sync:
         if prefix in parts.fold.unreachable and _in_contact(event):
             self.on_contact()
         change = parts.fold.apply(prefix, event, self._clock())
-        parts.compilation.moved(change)
         if isinstance(event, Batch | Resync | Alive):
             self.index = max(self.index, event.index)
         self._own(prefix, event)
         self._say(before)
         if change.store:
             self._store()
+        self._moved(change)
+        if before != (bool(parts.fold.unreachable), parts.fold.complete):
+            self._dirty.set()
+            parts.cold_start.changed()
+        self.on_event(prefix, event)
+
+    def meant(self, names: frozenset[Name]) -> None:
+        """Documents that the store has lost were deleted on purpose."""
+        self._moved(self._parts.fold.meant(names))
+
+    def _moved(self, change: Change) -> None:
+        parts = self._parts
+        parts.compilation.moved(change)
         if change.documents:
             self._documents()
         if change.trust:
             self._save.set()
             if parts.identities.learn(parts.fold.roots, self._revocations()):
                 self.on_trust()
-        if change or before != (bool(parts.fold.unreachable), parts.fold.complete):
+        if change:
             self._dirty.set()
             parts.cold_start.changed()
 
@@ -178,7 +193,7 @@ class Sync:
                                 version=refused.version, problems=refused.problems)  # fmt: skip
             if name in documents.unreadable:
                 self._look_up.put_nowait(name)
-        self._parts.fold.limits = limits(documents.good)
+        self._parts.fold.limits, self._parts.fold.half_life = limits(documents.good), half_life(documents.good)
         self._save.set()
 
     def _say(self, before: tuple[bool, bool]) -> None:
@@ -296,6 +311,17 @@ def limits(documents: Mapping[Name, AnyDocument]) -> Limits:
         percent=MAX_REMOVAL_PERCENT if percent is None else percent / 100,
         window=WINDOW if window is None else window / 1000,
     )
+
+
+def half_life(documents: Mapping[Name, AnyDocument]) -> float:
+    """`Registry{FlapHalfLife}` of the mesh document, in seconds."""
+    mesh = documents.get((Mesh.kind, Mesh.kind))
+    found = mesh.registry.flap_half_life_ms if isinstance(mesh, Mesh) else None
+    return HALF_LIFE if found is None else found / 1000
+
+
+def earliest(*deadlines: float | None) -> float | None:
+    return min((one for one in deadlines if one is not None), default=None)
 
 
 __all__ = ["Change", "Parts", "Sync"]

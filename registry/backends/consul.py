@@ -99,6 +99,12 @@ class ConsulStore:
         index, entries = await self._read(prefix, (("recurse", "1"),))
         return Listing(tuple(entries), index)
 
+    async def glance(self, selector: str) -> Listing:
+        """What any server knows, not only the leader: cheap, and perhaps a moment old."""
+        whole = (("recurse", "1"),) if selector.endswith("/") else ()
+        index, entries = await self._read(selector, (*whole, ("stale", "1")))
+        return Listing(tuple(entries), index)
+
     async def index(self, prefix: str, *, exact: bool = False) -> int:
         return await self._index(prefix, exact, ())
 

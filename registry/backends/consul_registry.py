@@ -70,6 +70,9 @@ class ConsulRegistry(ConsulStore):
         inside = (key for key in sorted(found.entries) if key.startswith(prefix))
         return Listing(tuple(found.entries[key] for key in inside), found.index)
 
+    async def glance(self, selector: str) -> Listing:
+        return await (self.list if selector.startswith(keys.SERVICES) else super().glance)(selector)
+
     async def transact(self, ops: Sequence[Op]) -> int:
         for op in ops:
             if op.key.startswith(keys.SERVICES):

@@ -8,6 +8,7 @@ from registry import keys, values
 from registry.fold import MAX_DOCUMENT, WATCHED, Change, Fold
 from registry.model import Instance
 from registry.roster import MAX_ORPHAN, MAX_SUSPECT
+from registry.shelf import SETTLE
 from registry.store import Alive, Batch, Entry, Lost, Resync, WatchEvent
 from tests.unit.registry import made
 
@@ -151,6 +152,35 @@ def test_a_fifth_of_policy_gone_in_one_listing_is_held() -> None:
     assert len(fold.documents) == 10
 
 
+def test_documents_gone_one_by_one_within_a_window_are_held_unless_they_were_meant() -> None:
+    fold = holding()
+    fold.apply(keys.POLICY, Resync(1, tuple(document(f"d{n}", version=n) for n in range(10))), 0.0)
+    for number in range(4):
+        fold.apply(keys.POLICY, Batch(2, (), (keys.policy("service-router", f"d{number}"),)), float(number))
+        fold.settle(number + 0.5)
+    names = frozenset(("service-router", f"d{number}") for number in range(4))
+    assert (len(fold.documents), fold.held_documents) == (10, names)
+    assert fold.unexplained == {name: number for number, name in enumerate(sorted(names))}
+    assert fold.meant(names) == Change(documents=names)
+    assert (len(fold.documents), fold.held, fold.unexplained) == (6, {}, {})
+
+
+def test_an_instance_that_keeps_failing_its_check_is_damped_while_others_serve() -> None:
+    fold, now = holding(made.instance(), made.instance(node="b", id="web-2")), 0.0
+    for _ in range(4):
+        for health in ("critical", "passing"):
+            now += 5.0
+            fold.apply(keys.SERVICES, Batch(2, (made.stored(made.instance(health=health)),)), now)  # type: ignore[arg-type]  # one of the literals
+    assert states(fold, now) == {"web-1": "damped", "web-2": "passing"}
+    assert fold.damped(now) == {"web": 1}
+    end = fold.next_deadline(now)
+    assert end is not None
+    assert fold.expire(end) == MOVED
+    assert states(fold, end) == {"web-1": "passing", "web-2": "passing"}
+    fold.half_life = 0.0
+    assert fold.damped(now) == {}
+
+
 # ---- beside the rows --------------------------------------------------------------------------------------------
 
 
@@ -187,7 +217,9 @@ def test_documents_come_as_stored_with_the_version_of_their_key() -> None:
     assert change.documents == {("service-router", "web")}
     found = fold.documents["service-router", "web"]
     assert (found.kind, found.name, found.text, found.version) == ("service-router", "web", b"a: b", 17)
-    assert fold.apply(keys.POLICY, Batch(3, (), (keys.policy("service-router", "web"),)), 0.0) == change
+    assert fold.apply(keys.POLICY, Batch(3, (), (keys.policy("service-router", "web"),)), 0.0) == NOTHING
+    assert fold.next_settled() == SETTLE
+    assert fold.settle(SETTLE) == change
     assert fold.documents == {}
 
 

@@ -26,7 +26,7 @@ def test_an_endpoint_shows_its_failing_checks_and_ejection() -> None:
     passing = CheckResult(check_id="d", status="passing", output="fine")
     instance = Instance(service="api", node="b", id="1", address="10.0.0.2", port=80, results=(failing, passing))
     stat = stats("api/b/1").endpoints[0]
-    row = views.endpoint_row(Endpoint(instance=instance, state="critical"), ("v1",), stat)
+    row = views.endpoint_row(Endpoint(instance=instance, state="critical"), ("v1",), stat, 0.0)
     assert (row.output, row.ejected, row.inbound, row.ewma_ms) == ("HTTP 500", True, "", 2.5)
 
 
