@@ -42,9 +42,6 @@ class Client:
             # refused before it was proposed: asking again cannot double anything
             if not await self.login.renew(token):
                 raise refused.error from refused
-        except Unavailable:
-            self.login.forget(token)
-            raise
         try:
             return await self.links.call(method, request, await self.login.metadata())
         except Refused as refused:
@@ -65,9 +62,6 @@ class Client:
             if not await self.login.renew(token):
                 raise refused.error from refused
             answer = await self._beat(lease, await self.login.metadata())
-        except Unavailable:
-            self.login.forget(token)
-            raise
         if answer.TTL <= 0:
             raise NotFound(f"lease {lease:x} does not exist: it has expired, grant a new one")
 

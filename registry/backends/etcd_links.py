@@ -119,8 +119,7 @@ class Links:
             except grpc.aio.AioRpcError as error:
                 code, details = error.code(), error.details() or ""
             what = f"{method.path.rpartition('/')[2]} at {member}"
-            if etcd_errors.stale_token(code, details) or (not metadata and code is grpc.StatusCode.PERMISSION_DENIED):
-                # without a token etcd takes the name in the client's certificate, if auth was switched on since
+            if etcd_errors.stale_token(code, details):
                 raise Refused(etcd_errors.error_of(code, details, what))
             if not etcd_errors.retriable(code):
                 raise etcd_errors.error_of(code, details, what)

@@ -38,15 +38,6 @@ class Login:
     def token(self) -> str | None:
         return self._token
 
-    def forget(self, token: str | None) -> None:
-        """No answer came to a request with this token: the next request logs in anew.
-
-        A simple token names the raft index at which it was made, and etcd lets a request wait until its own index
-        has come that far: a wiped server neither takes nor refuses the tokens of before (seen on 3.4).
-        """
-        if token is not None and self._token == token:
-            self._token = None
-
     async def renew(self, refused: str | None) -> bool:
         """Log in unless somebody did so since `refused` was sent; False: there is nothing to log in with."""
         async with self._one:

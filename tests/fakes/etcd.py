@@ -30,7 +30,6 @@ class FakeEtcd:
         self.leases: set[int] = set()
         self.failing: tuple[grpc.StatusCode, str] | None = None
         self.led = True  # False: only serializable reads that ask for no leader are answered
-        self.refusal = BAD_TOKEN  # of a request without a valid token
         self.silent = False  # progress requests get no answer
         self.asked = 0
         self.created: list[pb.WatchCreateRequest] = []
@@ -66,7 +65,7 @@ class FakeEtcd:
             await context.abort(*self.failing)
         token = dict(context.invocation_metadata()).get("token")
         if self.accounts and token not in self.tokens:
-            await context.abort(*self.refusal)
+            await context.abort(*BAD_TOKEN)
 
     async def authenticate(self, request: pb.AuthenticateRequest, context: Context) -> pb.AuthenticateResponse:
         if not self.accounts:

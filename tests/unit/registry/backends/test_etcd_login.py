@@ -89,14 +89,3 @@ async def test_a_file_that_cannot_be_read_is_no_denial() -> None:
     async with login(FakeEtcd(node="secret"), missing) as one:
         with pytest.raises(Unavailable, match="no such file"):
             await one.metadata()
-
-
-async def test_only_the_token_that_got_no_answer_is_forgotten() -> None:
-    etcd = FakeEtcd(node="secret")
-    async with login(etcd, lambda: "node:secret") as one:
-        await one.metadata()
-        one.forget("token-0")
-        one.forget(None)
-        assert one.token == "token-1"
-        one.forget("token-1")
-        assert await one.metadata() == (("token", "token-2"),)
