@@ -6,9 +6,8 @@ too: `admit_again` is the operator who makes them anew, with the same secrets.
 
 import os
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from typing import Protocol
@@ -66,21 +65,25 @@ class Embedded(demo.Embedded):
         return None
 
     def backup(self, path: Path) -> None:
-        with closing(sqlite3.connect(self._file)) as source, closing(sqlite3.connect(path)) as copy:
-            source.backup(copy)
+        """Of the files, at rest: the running registry lets nobody else into them."""
+        self.kill()
+        path.mkdir()
+        for part in self._parts():
+            shutil.copy(part, path)
+        self.begin()
 
     def restore(self, path: Path) -> None:
         self.kill()
         self._remove()
-        shutil.copy(path, self._file)
+        for part in path.iterdir():
+            shutil.copy(part, self.host.data_dir)
         self.begin()
 
-    @property
-    def _file(self) -> Path:
-        return self.host.data_dir / "registry.sqlite"
+    def _parts(self) -> list[Path]:
+        return list(self.host.data_dir.glob("registry.sqlite*"))
 
     def _remove(self) -> None:
-        for part in self.host.data_dir.glob("registry.sqlite*"):
+        for part in self._parts():
             part.unlink()
 
 
