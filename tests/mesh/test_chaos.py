@@ -17,6 +17,7 @@ from tests.mesh.three_hosts import ThreeHosts, router
 pytestmark = [pytest.mark.mesh, pytest.mark.mesh_long, pytest.mark.timeout(400)]
 
 FROZEN = 15.0  # seconds: longer than a lease (10 s) and than a frozen registry is believed (8 s)
+ENOUGH = 300  # requests seen by the apps after each step
 LOAD = 60.0  # seconds of one run of the load generator
 
 
@@ -30,10 +31,14 @@ class Loads:
 
     def go_on(self) -> None:
         """Between two steps: see that there is load under the next one."""
+        before = self._story.total()
+        wait_for("load is under way", lambda: self._gone_on(before), 60, every=0.1)
+
+    def _gone_on(self, before: int) -> bool:
         if self._running.ended():
             self._reports.append(self._running.result())
             self._running = self._story.load(LOAD)
-        self._story.under_way()
+        return self._story.total() - before >= ENOUGH
 
     def none_failed(self) -> None:
         self._reports.append(self._running.result())
