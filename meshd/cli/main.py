@@ -86,7 +86,7 @@ def main() -> None:
         code = EXIT_REFUSED
     except Unreachable as error:
         note(f"meshctl: {error}")
-        note("  hint: is meshd running on this host? name it with --api or MESHD_API (a socket path or http://...)")
+        note(f"  hint: {error.hint}")
         code = EXIT_UNREACHABLE
     except RegistryError as error:
         note(f"meshctl: {error}")
