@@ -135,7 +135,7 @@ def open_store(host: Host, contact: Contact) -> Opened:
         peer = names.peer_name(files.load_trust_domain(layout))
         urls = [address if "://" in address else f"https://{address}" for address in addresses]
         remote = ConsulStore(urls, ssl=tls.client_context(layout), server_hostname=peer, backoff=Backoff(contact.pause))
-        return Opened(remote, addresses, acting_as=remote.acting_as)
+        return Opened(remote, addresses, remote.run, remote.acting_as)
     if kind == "consul":
         from registry.backends.consul_open import open_consul
 

@@ -46,6 +46,7 @@ class ConsulServer:
         self.kept = True  # False: data in memory, which is quicker and does not survive a restart
         directory.mkdir(parents=True, exist_ok=True)
         self.management = str(uuid.uuid4())
+        self._tokens: list[tuple[str, Sequence[str]]] = []  # secret and rules of each that was made
         self.port, *self._ports = free_ports(host, 4)
         self.process: subprocess.Popen[bytes] | None = None
         self.ca, self.cert, self.key = (directory / name for name in ("ca.pem", "client.pem", "client-key.pem"))
@@ -135,14 +136,26 @@ class ConsulServer:
 
     def token(self, *files: tuple[str, Mapping[str, str]]) -> str:
         """An ACL token with policies of `deploy/consul`: (file, {placeholder: value}) each."""
-        policies = []
+        found = []
         for file, values in files:
             rules = (RULES / file).read_text()
             for placeholder, value in values.items():
                 rules = rules.replace(placeholder, value)
-            policy = {"Name": f"p-{uuid.uuid4().hex}", "Rules": rules}
-            policies.append({"ID": self.call("PUT", "/v1/acl/policy", policy)["ID"]})
-        return str(self.call("PUT", "/v1/acl/token", {"Policies": policies})["SecretID"])
+            found.append(rules)
+        secret = str(uuid.uuid4())
+        self._make_token(secret, found)
+        self._tokens.append((secret, found))
+        return secret
+
+    def tokens_again(self) -> None:
+        """A wiped server has lost them: the same secrets with the same rights."""
+        for secret, rules in self._tokens:
+            self._make_token(secret, rules)
+
+    def _make_token(self, secret: str, rules: Sequence[str]) -> None:
+        made = [{"Name": f"p-{uuid.uuid4().hex}", "Rules": one} for one in rules]
+        policies = [{"ID": self.call("PUT", "/v1/acl/policy", one)["ID"]} for one in made]
+        self.call("PUT", "/v1/acl/token", {"SecretID": secret, "Policies": policies})
 
     def host_token(self, node: str, services: Sequence[str], *, authority: bool = False) -> str:
         own = [("host.hcl", {"NODE": node}), *(("service.hcl", {"SERVICE": one}) for one in services)]

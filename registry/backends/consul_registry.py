@@ -40,7 +40,7 @@ class ConsulRegistry(ConsulStore):
 
     async def run(self) -> None:
         """Follow the catalogue, for ever."""
-        await self.feed.run()
+        await asyncio.gather(self.feed.run(), super().run())
 
     def behind(self) -> Behind:
         """Of the last answer about the catalogue: keys are always read as the leader has them."""

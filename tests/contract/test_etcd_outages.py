@@ -114,8 +114,9 @@ async def test_a_wiped_server_is_listed_anew(server: Server) -> None:
         for n in range(5):
             await store.put(ROOT + "old", b"%d" % n)
         await until(watch, Resync, events)
+        await until(watch, Alive, events)  # the server feeds this watch
         await asyncio.to_thread(wipe, server)
-        await until(watch, Lost, events)
+        # Nobody read meanwhile: a loss that is over before it is read need not be told, what it led to must
         found = await until(watch, Resync, events)
         assert isinstance(found, Resync)
         assert found.entries == ()

@@ -26,6 +26,7 @@ class FakeEtcd:
         self.kvs: list[pb.KeyValue] = []
         self.revision = 10
         self.tokens: list[str] = []  # that are valid
+        self.stuck: set[str] = set()  # tokens of a store before this one: with them nothing is answered
         self.logins = 0
         self.leases: set[int] = set()
         self.failing: tuple[grpc.StatusCode, str] | None = None
@@ -64,6 +65,8 @@ class FakeEtcd:
         if self.failing is not None:
             await context.abort(*self.failing)
         token = dict(context.invocation_metadata()).get("token")
+        if token in self.stuck:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "")
         if self.accounts and token not in self.tokens:
             await context.abort(*BAD_TOKEN)
 
