@@ -89,7 +89,10 @@ class Link:
 
     async def _send(self, call: Call) -> base.Response:
         timeout = aiohttp.ClientTimeout(total=call.deadline, sock_connect=CONNECT)
-        async with self._opened().request(
+        session = self._opened()
+        # aiohttp would repeat a PUT whose connection breaks: it may have been applied, and loses against itself then
+        session._retry_connection = call.method == "GET"
+        async with session.request(
             call.method,
             URL(self._base + call.target, encoded=True),
             data=call.data or None,

@@ -164,6 +164,11 @@ class Stream:
             return await first(lambda: self._write(call, outgoing), lambda: self._read(call))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             broken = error if isinstance(error, grpc.aio.AioRpcError) else None
+        except asyncio.CancelledError:
+            # gRPC says so too when its channel was closed under the call; that ends the stream, not who runs it
+            if not self._closed or (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            return End("the store is closed", renewed=True)
         # a write to a stream that has ended says so without saying why
         code = broken.code() if broken is not None else await call.code()
         details = (broken.details() if broken is not None else await call.details()) or ""

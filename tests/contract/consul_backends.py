@@ -11,6 +11,7 @@ from registry.api.access import Access
 from registry.api.app import build_app, runner
 from registry.api.context import Deps
 from registry.backends.consul import ConsulStore
+from registry.backends.consul_txn import MAX_STEPS
 from registry.backends.sqlite import SqliteStore
 from registry.catalog import KvCatalog
 from tests.consul_server import NEWER, OLDER, ConsulServer, SharedConsul
@@ -60,7 +61,12 @@ class Served:
 async def open_embedded(directory: Path) -> AsyncIterator[Bench]:
     served = Served(directory / "registry.db", Clock())
     await served.start()
-    bench = Bench(ConsulStore([f"http://127.0.0.1:{served.port}"], wait=WAIT))
+
+    def connect(port: int) -> ConsulStore:
+        return ConsulStore([f"http://127.0.0.1:{port}"], wait=WAIT)
+
+    bench = Bench(connect(served.port), max_ops=MAX_STEPS, at=("127.0.0.1", served.port), connect=connect)
+    bench.held = lambda: served.store.watching if served.store is not None else 0
 
     async def pass_time(seconds: float) -> None:
         served.clock.now += seconds
@@ -89,11 +95,16 @@ def opener(shared: SharedConsul) -> Callable[[Path], AbstractAsyncContextManager
     async def open_consul(directory: Path) -> AsyncIterator[Bench]:
         server = shared.server()
         wipe(server)
-        store = ConsulStore([server.url], token=lambda: server.management, ssl=server.client_context(), wait=WAIT)
+
+        def connect(port: int) -> ConsulStore:
+            url = f"https://{server.host}:{port}"
+            return ConsulStore([url], token=lambda: server.management, ssl=server.client_context(), wait=WAIT)
+
+        bench = Bench(connect(server.port), max_ops=MAX_STEPS, at=(server.host, server.port), connect=connect)
         try:
-            yield Bench(store)
+            yield bench
         finally:
-            await store.close()
+            await bench.store.close()
 
     return open_consul
 
@@ -106,7 +117,9 @@ def wipe(server: ConsulServer) -> None:
 
 
 HTTP_BACKENDS = (
-    Backend("embedded-http", open_embedded, frozenset({"leases", "time", "locks", "index", "forget", "restart"})),
-    Backend("consul-1.8", opener(SharedConsul(OLDER)), frozenset({"leases", "locks"})),
-    Backend("consul-1.13", opener(SharedConsul(NEWER)), frozenset({"leases", "locks"})),
+    Backend(
+        "embedded-http", open_embedded, frozenset({"leases", "time", "locks", "index", "forget", "restart", "network"})
+    ),
+    Backend("consul-1.8", opener(SharedConsul(OLDER)), frozenset({"leases", "locks", "network"})),
+    Backend("consul-1.13", opener(SharedConsul(NEWER)), frozenset({"leases", "locks", "network"})),
 )

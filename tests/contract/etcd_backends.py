@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 
-from registry.backends.etcd import EtcdStore
+from registry.backends.etcd import MAX_STEPS, EtcdStore
 from registry.errors import NotFound
+from registry.store import Op
 from tests.contract.backends import Backend, Bench
 from tests.etcd_server import ROOT_ACCOUNT, SharedEtcd, newer
 from tests.fakes.running import running
@@ -15,15 +16,21 @@ from tests.fakes.running import running
 ALIVE = 0.2  # seconds: silence is soon said
 LAG = 32
 
-CAN = frozenset({"leases", "locks", "forget", "restart", "lag"})
+CAN = frozenset({"leases", "locks", "forget", "restart", "lag", "network"})
 
 
 def opener(shared: SharedEtcd) -> Callable[[Path], AbstractAsyncContextManager[Bench]]:
     @asynccontextmanager
     async def open_etcd(directory: Path) -> AsyncIterator[Bench]:
         server = shared.server()
-        store = EtcdStore([server.url], token=lambda: ROOT_ACCOUNT, tls=shared.tls, alive=ALIVE, lag=LAG)
-        bench = Bench(store, lag=LAG)
+
+        def connect(port: int) -> EtcdStore:
+            url = f"https://{server.host}:{port}"
+            return EtcdStore([url], token=lambda: ROOT_ACCOUNT, tls=shared.tls, alive=ALIVE, lag=LAG)
+
+        store = connect(server.port)
+        bench = Bench(store, lag=LAG, max_ops=MAX_STEPS, at=(server.host, server.port), connect=connect)
+        bench.held = server.watchers
 
         async def forget() -> None:
             await store.put("elsewhere/key", b"%d" % await store.index(""))
@@ -50,8 +57,9 @@ async def wipe(store: EtcdStore) -> None:
     """What earlier tests left: leases and keys. The revisions go on."""
     for lease in await store.leases():
         await store.revoke(lease.id)
-    for entry in (await store.list("")).entries:
-        await store.delete(entry.key)
+    found = (await store.list("")).entries
+    for start in range(0, len(found), MAX_STEPS):
+        await store.transact([Op(key=entry.key, value=None) for entry in found[start : start + MAX_STEPS]])
 
 
 ETCD_BACKENDS = (
