@@ -23,6 +23,7 @@ COMMANDS = {
     "token": "token",
     "ca": "ca",
     "registry": "registry",
+    "doctor": "doctor",
 }
 
 EXIT_REFUSED, EXIT_UNREACHABLE = 1, 75

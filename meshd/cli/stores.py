@@ -43,16 +43,18 @@ def load(config: Path) -> "Host":
 @asynccontextmanager
 async def opened(target: Callable[[], Target], config: Path | None) -> "AsyncIterator[Store]":
     """Raises BadConfig, Unreachable, and RegistryError for files that cannot be used."""
-    if config is None:
-        async with _served(target()) as served:
-            yield served
-        return
+    async with served(target()) if config is None else of_host(load(config)) as store:
+        yield store
+
+
+@asynccontextmanager
+async def of_host(host: "Host") -> "AsyncIterator[Store]":
+    """The registry itself, with the host's own account. Raises BadConfig, and RegistryError for files."""
     from meshd.control.contact import Contact
     from meshd.placed import ConfigError
     from meshd.ports import Lock
     from meshd.stores import open_home
 
-    host = load(config)
     try:
         # the embedded registry has one process at a time: its index and leases are in that one's memory
         lock = Lock(host.run) if host.registry.kind == "sqlite" else None
@@ -70,7 +72,7 @@ async def opened(target: Callable[[], Target], config: Path | None) -> "AsyncIte
 
 
 @asynccontextmanager
-async def _served(target: Target) -> "AsyncIterator[Store]":
+async def served(target: Target) -> "AsyncIterator[Store]":
     """Through the KV API of a meshd, which is Consul's."""
     from registry.backends.consul import ConsulStore
 

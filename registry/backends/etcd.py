@@ -39,6 +39,7 @@ MAX_STEPS = 128  # etcd's --max-txn-ops
 ENDLESS = 9_000_000_000  # seconds: the longest lease that etcd grants
 TRIES = 32  # rounds of a write whose keys change between reading and writing
 ALIVE = 4.0  # seconds between two questions whether the server is still there
+NEVER = 2**62  # a revision that no key has
 LAG = 4096  # keys that may wait for a slow watch before it starts over
 LEASES = 1024  # granted here whose behavior is remembered
 CALLERS = 64  # other callers whose log-ins are kept
@@ -200,6 +201,12 @@ class EtcdStore:
             if await self._commit(etcd_cells.release(op, held)) is not None:
                 return True
         raise _contended([key])
+
+    async def may_write(self, key: str) -> None:
+        """Raises Denied when this caller may not; writes nothing, since the condition never holds."""
+        put = pb.RequestOp(request_put=pb.PutRequest(key=key.encode()))
+        never = pb.Compare(target=pb.Compare.MOD, result=pb.Compare.EQUAL, key=key.encode(), mod_revision=NEVER)
+        await self._client.call(TXN, pb.TxnRequest(compare=[never], success=[put]))
 
     # ---- leases -------------------------------------------------------------------------------------------------
 
