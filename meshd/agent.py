@@ -118,11 +118,9 @@ class Agent:
     ) -> None:
         self.host = host
         self.store = store
-        self.registries = registries
         self.around = around
         self.log = around.log
-        self.version = version()
-        self.address = advertised(host)
+        self.version, self.address = version(), advertised(host)
         self.events: list[Event] = []
         self.draining = self.listening = False
         self.tasks = Tasks("meshd", self.log, chance=around.chance)
@@ -148,15 +146,19 @@ class Agent:
         self.recorder = Recorder(store, self.log, around.now)
         self.reloader = Reloader(around.reread, lambda: self.host, self._use, partial(notify, around.environ), self.log)
         self.authority = self._authority(layout) if "ca" in host.roles else None
-        self.further_leases = self._join(registries) if registries is not None else {}
-        self._connect()
+        self._connect(registries)
 
-    def _join(self, registries: Registries) -> Mapping[str, Lease]:
+    def _join(self, registries: Registries | None) -> None:
         """Several registries: where instances are to be, and the leases beside the home registry's."""
+        self.registries = registries
+        self.further_leases: Mapping[str, Lease] = {}
+        if registries is None:
+            return
         registries.placement.places = self._places
         registries.on_change = self._moved
         self.registrar.settle = registries.placement.settle
-        return registries.leases(self.lease, self._node(), float(self.host.lease_ttl), self.host.run, self.log)
+        ttl = float(self.host.lease_ttl)
+        self.further_leases = registries.leases(self.lease, self._node(), ttl, self.host.run, self.log)
 
     def _places(self, service: str) -> tuple[str, ...] | None:
         """As the defaults of a service say; None while nobody knows them, or whether the store is ours."""
@@ -245,8 +247,9 @@ class Agent:
         )
         return compilation, Sync(parts, self.log, self.around.clock)
 
-    def _connect(self) -> None:
+    def _connect(self, registries: Registries | None) -> None:
         """Who tells whom that something moved."""
+        self._join(registries)
         self.reconcile, self.deletions, self.alarms = self._doubting()
         self.registrar.on_change = self.sync.poke
         self.identities.on_change = self.sync.poke

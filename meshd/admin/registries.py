@@ -40,6 +40,28 @@ def named(agent: Agent, name: str) -> Joined:
     return known[name]
 
 
+# ---- beside the home registry ---------------------------------------------------------------------------------------
+
+
+def warnings(agent: Agent) -> tuple[str, ...]:
+    """For `status`: what is lost, and what cannot be placed."""
+    lost = {name: why for name, why in agent.contacts().items() if why and name != agent.host.registry.name}
+    away = tuple(f"registry {name} is out of contact, what it last said stays: {why}" for name, why in lost.items())
+    return (*away, *agent.misplaced())
+
+
+def staleness(agent: Agent, ages: Mapping[str, float]) -> dict[str, float]:
+    """Of services in a registry out of contact: since that one was heard, not since any was."""
+    found, known = dict(ages), agent.registries
+    for name, why in known.contacts().items() if known is not None else ():
+        if not why or known is None:
+            continue
+        silent = round(agent.around.clock() - known.seen(name).heard, 3)
+        for service in {one.partition("/")[0] for one in known.last_known(name)} & found.keys():
+            found[service] = max(found[service], silent)
+    return found
+
+
 # ---- list -----------------------------------------------------------------------------------------------------------
 
 

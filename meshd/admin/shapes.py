@@ -19,7 +19,7 @@ Routes (on 15500 and api.sock, mounted into the Consul-compatible app):
     GET    /v1/mesh/roots                               {"trust_domain", "roots": [{"hash", "subject", "not_after"}]}
     POST   /v1/mesh/tokens                              body TokenRequest -> TokenAnswer (ca role only, else 409)
     GET    /v1/mesh/registries                          list[RegistryRow]
-    GET    /v1/mesh/registries/diff                     RegistryDiff of ?a=NAME&b=NAME (404: no such registry on this host)
+    GET    /v1/mesh/registries/diff                     ?a=NAME&b=NAME -> RegistryDiff (404: no such registry)
     GET    /v1/mesh/registries/placement/{name}         ServicePlacement of a service
     POST   /v1/mesh/registries/placement/{name}         body {"registries": [names]} -> ApplyResult
     POST   /v1/mesh/registry/adopt                      Adopted (believe the store as it is; ends every hold)

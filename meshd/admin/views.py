@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from meshd.admin import registries
 from meshd.admin.shapes import (
     CertRow,
     DocumentRow,
@@ -60,7 +61,7 @@ def registry(agent: Agent) -> RegistryState:
     behind = agent.store.behind() if isinstance(agent.store, Replicated) else Behind(-1.0, True)
     return RegistryState(
         kind=agent.host.registry.kind,
-        reachable=heard is not None and not agent.fold.unreachable,
+        reachable=heard is not None and not agent.contacts()[agent.host.registry.name],
         last_event_age=round(agent.around.clock() - heard, 3) if heard is not None else -1.0,
         index=agent.sync.index,
         last_contact=round(behind.seconds, 3),
@@ -98,7 +99,7 @@ def staleness(agent: Agent) -> dict[str, float]:
         silent = agent.around.clock() - min(heard)
     else:
         return {}
-    return dict.fromkeys(fold.services, round(max(0.0, silent), 3))
+    return registries.staleness(agent, dict.fromkeys(fold.services, round(max(0.0, silent), 3)))
 
 
 def proxy(agent: Agent) -> ProxyState:
@@ -184,6 +185,7 @@ def warnings(agent: Agent) -> tuple[str, ...]:
     if agent.lease.problem:
         found.append(f"the host's lease cannot be kept: {agent.lease.problem}")
     found += doubts(agent)
+    found += registries.warnings(agent)
     reloaded = agent.reloader.state
     if reloaded.problem:
         found.append(f"the configuration was not reloaded: {reloaded.problem}")

@@ -211,63 +211,84 @@ class UnionStore:
     async def _watch(self, selector: str) -> AsyncGenerator[WatchEvent, None]:
         merge = self._merge()
         self._running[selector] = merge
-        follows = {member.name: _follow(member, selector) for member in self._members}
-        waiting: dict[str, asyncio.Future[Any]] = {}
         try:
-            while follows:
-                for name in follows.keys() - waiting.keys():
-                    waiting[name] = asyncio.gather(_next(follows[name]))
-                done, _ = await asyncio.wait(waiting.values(), return_when=asyncio.FIRST_COMPLETED)
-                for name in [name for name, future in waiting.items() if future in done]:
-                    (event,) = waiting.pop(name).result()
-                    if event is None:  # its store was closed
-                        del follows[name]
-                        continue
+            async with aclosing(self._events(selector)) as events:
+                async for name, event in events:
+                    if event is None:
+                        return  # the stores were closed
                     self.heard(name, selector, event)
                     for merged in merge.apply(name, event):
                         yield merged
         finally:
+            if self._running.get(selector) is merge:
+                del self._running[selector]
+
+    async def _events(self, selector: str) -> AsyncGenerator[tuple[str, WatchEvent | None], None]:
+        """The events of all registries as they come, each with its registry's name; None: there are no more."""
+        follows = {member.name: _Follow(member, selector).events() for member in self._members}
+        waiting: dict[str, asyncio.Future[Any]] = {}
+        try:
+            while True:
+                for name in follows.keys() - waiting.keys():
+                    waiting[name] = asyncio.gather(anext(follows[name], None))
+                done, _ = await asyncio.wait(waiting.values(), return_when=asyncio.FIRST_COMPLETED)
+                for name in [name for name, future in waiting.items() if future in done]:
+                    yield name, waiting.pop(name).result()[0]
+        finally:
             await _end(waiting.values())
             for follow in follows.values():
                 await follow.aclose()
-            if self._running.get(selector) is merge:
-                del self._running[selector]
 
     async def close(self) -> None:
         """Closes all registries."""
         await asyncio.gather(*(member.store.close() for member in self._members))
 
 
-async def _follow(member: Member, selector: str) -> AsyncGenerator[WatchEvent, None]:
-    """One registry's watch; what it refuses is Lost, and tried again: the other goes on."""
-    after: int | None = None
-    failures = 0
-    lost = False
-    while True:
-        reason = "the watch ended"
-        try:
-            async with aclosing(member.store.watch(selector, after=after)) as events:
+class _Follow:
+    """One registry's watch; what it refuses is Lost, and tried again: the other goes on. Ends with its store."""
+
+    def __init__(self, member: Member, selector: str) -> None:
+        self._member = member
+        self._selector = selector
+        self._after: int | None = None
+        self._failures = 0
+        self._lost = False
+
+    async def events(self) -> AsyncGenerator[WatchEvent, None]:
+        failed = True
+        while failed:
+            failed = False
+            async with aclosing(self._once()) as events:
                 async for event in events:
-                    if lost and not isinstance(event, Lost):
-                        member.contact()
-                    lost = isinstance(event, Lost)
-                    after, failures = (after, failures) if isinstance(event, Lost) else (event.index, 0)
+                    failed = isinstance(event, Lost)
+                    if self._is_news(event):
+                        yield event
+            if failed:
+                await self._pause()
+
+    async def _once(self) -> AsyncGenerator[WatchEvent, None]:
+        """Ends with a Lost when it is to be tried again."""
+        try:
+            async with aclosing(self._member.store.watch(self._selector, after=self._after)) as events:
+                async for event in events:
                     yield event
-            return
         except RegistryError as error:
-            reason = f"{type(error).__name__}: {error}"
-        if not lost:
-            lost = True
-            yield Lost(reason)
-        await member.pause(random.random() * min(LONGEST_PAUSE, FIRST_PAUSE * 2**failures))
-        failures = min(failures + 1, 16)
+            yield Lost(f"{type(error).__name__}: {error}")
 
+    def _is_news(self, event: WatchEvent) -> bool:
+        before = self._lost
+        if isinstance(event, Lost):
+            self._lost = True
+            return not before
+        self._lost, self._failures, self._after = False, 0, event.index
+        if before:
+            self._member.contact()
+        return True
 
-async def _next(events: AsyncGenerator[WatchEvent, None]) -> WatchEvent | None:
-    """None: there are no more."""
-    async for event in events:
-        return event
-    return None
+    async def _pause(self) -> None:
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._failures)
+        self._failures = min(self._failures + 1, 16)
+        await self._member.pause(random.random() * pause)
 
 
 async def _all(reads: Sequence[Coroutine[Any, Any, T]]) -> list[T | RegistryError]:

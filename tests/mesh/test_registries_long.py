@@ -10,6 +10,7 @@ import pytest
 
 from tests.consul_server import ConsulServer
 from tests.etcd_server import Server, etcd_server, older
+from tests.fakes.pki import Pki
 from tests.mesh.cluster import BIN, Cluster, http, wait_for
 from tests.mesh.two_registries import SERVED, TwoRegistries, none_failed
 from tests.tools import tool
@@ -20,7 +21,7 @@ DB_PORT = 9102
 
 
 class Story(TwoRegistries):
-    """Home is a Consul with ACLs and TLS; an etcd beside it."""
+    """Home is a Consul with ACLs and TLS; beside it an etcd with accounts and TLS."""
 
     def __init__(self, mesh: Cluster, consul: ConsulServer, etcd: Server) -> None:
         self.consul, self.etcd = consul, etcd
@@ -30,7 +31,12 @@ class Story(TwoRegistries):
             path.write_text(consul.host_token(host, SERVED[host], authority=host == "a"))
             return consul.settings(path)
 
-        super().__init__(mesh, lambda host: etcd.settings() | {"Name": "etcd"}, home)
+        def beside(host: str) -> dict[str, object]:
+            account = mesh.directory / f"{host}-account"
+            account.write_text(f"{host}:{host}-secret")
+            return etcd.settings(account) | {"Name": "etcd"}
+
+        super().__init__(mesh, beside, home)
 
     def maintained(self) -> list[str]:
         """Services that Consul shows under maintenance."""
@@ -43,8 +49,11 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     tool("meshd-proxy")
     with Cluster(tmp_path_factory.mktemp("registries")) as mesh, pytest.MonkeyPatch.context() as patch:
         consul = ConsulServer(mesh.directory / "consul", f"{mesh.net}.100").start()
-        etcd = etcd_server(older(), mesh.directory / "etcd", host=f"{mesh.net}.101").start()
+        etcd = etcd_server(older(), mesh.directory / "etcd", host=f"{mesh.net}.101")
+        pki = Pki(mesh.directory / "etcd")
+        etcd.tls = (*pki.issue("etcd", address=etcd.host, hours=20), pki.roots)
         try:
+            etcd.start().admit(SERVED, authority="a")
             patch.setitem(os.environ, "MESHD_TOKEN_FILE", str(operator(mesh.directory, consul)))
             yield Story(mesh, consul, etcd)
             mesh.close()

@@ -7,14 +7,14 @@ import msgspec
 import pytest
 
 from meshd.admin import shapes
-from meshd.admin.registries import differing, fields
+from meshd.admin.registries import differing, fields, staleness
 from meshd.control.contact import Contact
 from meshd.control.registries import Joined, Registries
 from registry import keys
 from registry.backends.sqlite import SqliteStore
 from registry.catalog import KvCatalog
 from registry.placement import Placement
-from registry.store import Lost
+from registry.store import Lost, Resync
 from tests.unit.meshd.conftest import Single, until
 from tests.unit.registry import made
 
@@ -72,6 +72,33 @@ async def test_one_that_is_away_counts_with_what_was_last_known(single: Single, 
     await second.close()
     _, rows = await single.call("GET", ROUTE)
     assert not rows[1]["reachable"], "asked now, it does not answer"
+
+
+async def test_what_is_lost_and_what_cannot_be_placed_are_warnings(single: Single, second: SqliteStore) -> None:
+    known = single.agent.registries
+    assert known is not None
+    known.heard("etcd", keys.SERVICES, Lost("refused"))
+    await single.register(Name="web", ID="web-1", Port=80)
+    await single.apply("Kind: service-defaults\nName: web\nRegistries: [home, elsewhere]\n")
+    await until("in force", lambda: ("service-defaults", "web") in single.agent.documents.good)
+    _, body = await single.call("GET", "/v1/mesh/status")
+    shown = msgspec.convert(body, shapes.Status)
+    assert shown.registry.reachable, "the home registry is"
+    assert any("registry etcd is out of contact" in one and "refused" in one for one in shown.warnings)
+    assert any("this host has no registry elsewhere" in one for one in shown.warnings)
+
+
+async def test_services_of_a_lost_registry_are_as_old_as_its_last_word(single: Single, second: SqliteStore) -> None:
+    known = single.agent.registries
+    assert known is not None
+    known.heard("etcd", keys.SERVICES, Resync(1, ()))
+    assert staleness(single.agent, {"web": 0.5}) == {"web": 0.5}
+    known.heard("etcd", keys.SERVICES, Lost("refused"))
+    known.last_known = lambda name: frozenset({"web/a/1"})
+    known._heard["etcd"] = single.agent.around.clock() - 60
+    found = staleness(single.agent, {"web": 0.5, "api": 0.5})
+    assert found["web"] >= 60
+    assert found["api"] == 0.5
 
 
 async def test_a_difference_is_told_by_instance(single: Single, second: SqliteStore) -> None:
