@@ -340,6 +340,11 @@ def source_address(probe: str = "192.0.2.1") -> str:
         return str(sock.getsockname()[0])
 
 
+def restore(tree: Mapping[str, Any]) -> Host:
+    """What `show` gave, as it came over the API. Raises msgspec.ValidationError for another version's settings."""
+    return msgspec.convert(tree, Host, dec_hook=_hook)
+
+
 def show(host: Host) -> Mapping[str, Any]:
     """All settings as they are in force, for `/status`; holds no secrets because settings never do."""
     tree = msgspec.to_builtins(host, enc_hook=float)

@@ -95,7 +95,7 @@ async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Eve
             await agent.stop()
             raise
         notify(around.environ, "STOPPING=1")
-        if code == 0:
+        if code == 0 and host.proxy.manage:  # else only meshd ends: the proxy of another unit serves on
             await agent.drain()
         await agent.stop()
         await listeners.stop()

@@ -96,7 +96,7 @@ def open_home(host: Host, contact: Contact) -> One:
         peer = names.peer_name(files.load_trust_domain(layout))
         urls = [address if "://" in address else f"https://{address}" for address in addresses]
         remote = ConsulStore(urls, ssl=tls.client_context(layout), server_hostname=peer, backoff=Backoff(contact.pause))
-        return One(remote, acting_as=remote.acting_as)
+        return One(remote, remote.run, remote.acting_as)
     return open_server(host.registry, host, contact)
 
 
@@ -106,7 +106,7 @@ def open_server(section: Registry | Further, host: Host, contact: Contact) -> On
         from registry.backends.consul_open import open_consul
 
         store, catalog = open_consul(section, host.node, advertised(host), contact.pause)
-        return One(store, None, store.acting_as, catalog)
+        return One(store, store.run, store.acting_as, catalog)
     from registry.backends.etcd_open import open_etcd
 
     etcd = open_etcd(section, contact.pause)

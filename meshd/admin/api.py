@@ -15,6 +15,7 @@ from aiohttp import web
 from meshd.admin import apply, delete, explain, registries, service_view, views, whole
 from meshd.admin.shapes import Adopted, DeleteRequest, TokenAnswer, TokenRequest
 from meshd.agent import Agent
+from meshd.config import show
 from meshd.control.status import HostStatus
 from meshd.dataplane.frames import Broken
 from policies.compiled import ExplainRequest, Stats
@@ -48,6 +49,7 @@ ROUTES = (
     ("GET", "/v1/mesh/certs", Action.STATUS, ""),
     ("GET", "/v1/mesh/proxy/config", Action.AGENT_READ, ""),
     ("GET", "/v1/mesh/proxy/stats", Action.AGENT_READ, ""),
+    ("GET", "/v1/mesh/settings", Action.KV_READ, keys.CA_ISSUED),
     ("GET", "/v1/mesh/roots", Action.STATUS, ""),
     ("POST", "/v1/mesh/tokens", Action.KV_WRITE, ANY_TOKEN),
     ("GET", "/v1/mesh/registries", Action.CATALOG, ""),
@@ -125,6 +127,9 @@ class Desk:
 
     async def get_certs(self, request: web.Request) -> web.StreamResponse:
         return answers.json(request, views.certificates(self._agent))
+
+    async def get_settings(self, request: web.Request) -> web.StreamResponse:
+        return answers.json(request, dict(show(self._agent.host)))
 
     async def get_roots(self, request: web.Request) -> web.StreamResponse:
         roots = [root for pem in self._agent.identities.roots for root in bundle.read_pem(pem.encode())]

@@ -15,6 +15,7 @@ Routes (on 15500 and api.sock, mounted into the Consul-compatible app):
     GET    /v1/mesh/certs                               list[CertRow]
     GET    /v1/mesh/proxy/config                        policies.compiled.Config (from the proxy's own Dump)
     GET    /v1/mesh/proxy/stats                         policies.compiled.Stats (from a Scrape)
+    GET    /v1/mesh/settings                            the host's settings in force (as /status of the admin port)
     GET    /v1/mesh/roots                               {"trust_domain", "roots": [{"hash", "subject", "not_after"}]}
     POST   /v1/mesh/tokens                              body TokenRequest -> TokenAnswer (ca role only, else 409)
     GET    /v1/mesh/registries                          list[RegistryRow]

@@ -86,6 +86,10 @@ class ConsulStore:
         other._api = Api(Transport(self._links, lambda: token))
         return other
 
+    async def run(self) -> None:
+        """Notice within 10 s that a server is frozen under the watches, for ever; without it a minute later."""
+        await self._links.run()
+
     # ---- reads --------------------------------------------------------------------------------------------------
 
     async def get(self, key: str) -> Entry | None:

@@ -51,6 +51,10 @@ class Refused(Exception):
         self.error = error
 
 
+class TimedOut(Unavailable):
+    """A member took the request and did not answer it in time."""
+
+
 @dataclass(frozen=True)
 class Tls:
     """PEM bytes; `roots` None: the system's; `certificate` and `key` None: the client shows none."""
@@ -79,6 +83,7 @@ class Method:
     path: str
     answer: Any
     safe: bool = False  # reads: asking another member after a lost answer does no harm
+    led: bool = True  # False: a member without a leader answers too
 
 
 class Links:
@@ -94,6 +99,7 @@ class Links:
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._retired: list[grpc.aio.Channel] = []
         self._first = 0
+        self.doubts = 0  # how often there was no answer: a token from before it may be of another store
         self.closed = False
 
     @property
@@ -105,12 +111,21 @@ class Links:
         """The first one has failed: ask another one first from now on."""
         self._first = (self._first + 1) % len(self._members)
 
+    def doubt(self) -> None:
+        """A request was not answered: every caller logs in before its next one.
+
+        A wiped etcd does not refuse a token of the store before it: it waits until its own log is as long as that one's
+        was when the token was made (the number behind the token's dot), for hours perhaps.
+        """
+        self.doubts += 1
+
     async def call(self, method: Method, request: Message, metadata: Metadata = ()) -> Any:
         """The answer of the first member that gives one. Raises Refused and the errors of `registry.errors`.
 
         A write goes to a further member only when it cannot have been applied by the one before.
         """
         reasons: list[str] = []
+        late = False
         for _ in self._members:
             member = self.member
             try:
@@ -123,11 +138,12 @@ class Links:
             if not etcd_errors.retriable(code):
                 raise etcd_errors.error_of(code, details, what)
             reasons.append(f"{member}: {details or code.name}")
+            late = late or code is grpc.StatusCode.DEADLINE_EXCEEDED
             if member == self.member:
                 self.next_member()
             if not method.safe and not etcd_errors.untouched(code, details):
-                raise Unavailable(f"{what}: {reasons[-1]}; it may have been applied")
-        raise Unavailable(f"{method.path.rpartition('/')[2]}: {'; '.join(reasons)}")
+                raise _unanswered(late)(f"{what}: {reasons[-1]}; it may have been applied")
+        raise _unanswered(late)(f"{method.path.rpartition('/')[2]}: {'; '.join(reasons)}")
 
     async def _ask(self, member: str, method: Method, request: Message, metadata: Metadata) -> Any:
         channel = await self.channel(member)
@@ -136,7 +152,7 @@ class Links:
             request_serializer=type(request).SerializeToString,
             response_deserializer=method.answer.FromString,
         )
-        return await rpc(request, timeout=ANSWER, metadata=(LEADER, *metadata))
+        return await rpc(request, timeout=ANSWER, metadata=(LEADER, *metadata) if method.led else metadata)
 
     async def stream(self, method: Method, metadata: Metadata = ()) -> Any:
         """A stream in both directions with the first member; the caller cancels it. Raises Unavailable."""
@@ -197,6 +213,10 @@ class Links:
         self._retired.clear()
         for channel in channels:
             await channel.close()
+
+
+def _unanswered(late: bool) -> type[Unavailable]:
+    return TimedOut if late else Unavailable
 
 
 def secure(addresses: Sequence[str]) -> bool:

@@ -12,6 +12,7 @@ index     index() and wait_index() of exactly one prefix (`registry.store.Indexe
 forget    `bench.forget()`: after it, what happened before is no longer in the store's history
 restart   `bench.restart()`: the server stops and starts again on the same data
 lag       `bench.lag` keys may wait for a slow watch, no more
+network   `bench.at` is where the server listens, `bench.connect(port)` a further store by way of a relay on its host
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,6 +33,10 @@ async def _cannot(*_: object) -> None:
     raise NotImplementedError("the backend does not claim this capability")
 
 
+def _nowhere(_port: int) -> Store:
+    raise NotImplementedError("the backend does not claim this capability")
+
+
 @dataclass
 class Bench:
     """One store under test. `root` is a prefix that is this test's own, and empty at its start."""
@@ -40,6 +45,10 @@ class Bench:
     root: str = "mesh/v1/test/"
     ttl: float = 10.0  # of leases; Consul takes no shorter one
     lag: int = 0
+    max_ops: int = 0  # of a transaction; 0: no bound
+    at: tuple[str, int] = ("", 0)
+    connect: Callable[[int], Store] = _nowhere
+    held: Callable[[], int] = lambda: 0  # watches and waits at the server; Consul does not tell
     pass_time: Callable[[float], Awaitable[None]] = _cannot
     forget: Callable[[], Awaitable[None]] = _cannot
     restart: Callable[[], Awaitable[None]] = _cannot  # replaces `store`
@@ -89,6 +98,7 @@ async def open_sqlite(directory: Path) -> AsyncIterator[Bench]:
         bench.store = reopen()
 
     bench.pass_time, bench.forget, bench.restart = pass_time, forget, restart
+    bench.held = lambda: store().watching
     try:
         yield bench
     finally:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from meshd.config import ConfigError, Host, duration, load, source_address
+from meshd.config import ConfigError, Host, Seconds, duration, load, restore, show, source_address
 from tests.tools import ROOT
 
 CONSUL = (
@@ -192,3 +193,9 @@ def test_settings_are_frozen() -> None:
 def test_source_address_without_a_route_is_empty() -> None:
     # An address family mismatch fails as "no route" does.
     assert source_address("::1") == ""
+
+
+def test_settings_come_back_from_what_is_shown() -> None:
+    """`meshctl doctor` asks a running meshd for them."""
+    host = Host(node="a", roles=("registry", "ca"), lease_ttl=Seconds(12.5), services=({"Name": "web"},))
+    assert restore(msgspec.json.decode(msgspec.json.encode(dict(show(host))))) == host
