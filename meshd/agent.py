@@ -31,9 +31,10 @@ from meshd.control.lease import Lease
 from meshd.control.memory import Memory
 from meshd.control.register import Facts, Registrar
 from meshd.control.registrations import File
-from meshd.control.registries import Registries, misplaced
+from meshd.control.registries import Parties, Registries, Standing
 from meshd.control.report import Report
 from meshd.control.status import Publisher
+from meshd.control.subscriptions import Followed, Subscriptions
 from meshd.control.sync import Parts, Sync
 from meshd.dataplane.client import Dataplane
 from meshd.dataplane.supervise import Supervisor
@@ -44,8 +45,6 @@ from meshd.tasks import Crashed, Tasks, first
 from meshd.telemetry.log import Log
 from meshd.version import version
 from policies.compiled import Event, Events
-from policies.schema.service_defaults import ServiceDefaults
-from policies.select import Index
 from registry.api import registration
 from registry.api.fields import Refused
 from registry.api.registration import Registration
@@ -54,7 +53,8 @@ from registry.ca.authority import Authority
 from registry.ca.authority import Deps as AuthorityDeps
 from registry.ca.files import Layout
 from registry.catalog import KvCatalog
-from registry.fold import WATCHED, Fold
+from registry.fold import Fold
+from registry.interest import BASE
 from registry.model import Address, CheckResult, Instance, InstanceKey, Node
 from registry.reconcile import Pace, Reconcile
 from registry.snapshot import Snapshot, capture
@@ -126,15 +126,16 @@ class Agent:
         self.tasks = Tasks("meshd", self.log, chance=around.chance)
         layout = Layout(host.data)
         self.identities = Identities(layout, host.node, addresses, self.log, around.now, around.chance)
-        self.catalog = catalog or KvCatalog(store, node=host.node, clock=around.clock)
+        self.catalog = catalog or KvCatalog(store, clock=around.clock)
         self.runner = Runner(self.tasks, self._report, around.chance)
         registrations = File(host.data / "registrations.json")
         self.registrar = Registrar(self._facts(), self.catalog, registrations, self.runner, self.log, around.clock)
         self.documents = Documents(host.data / "documents.json")
         self.dataplane = Dataplane(self.log, self._applied)
         self.lease = Lease(store, self._node(), float(host.lease_ttl), host.run / "lease", self.log)
-        self.fold = Fold()
-        self.watcher = Watcher(store, WATCHED, pause=around.contact.pause, jitter=around.chance)
+        self.fold = Fold(BASE)
+        self.watcher = Watcher(store, self.tasks.start, pause=around.contact.pause, jitter=around.chance)
+        self.subscriptions = self._subscriptions()
         self.cold_start = ColdStart(layout, host.registry.old_snapshot, self._capture, self.log, around.now)
         self.compilation, self.sync = self._control()
         self.status = Report(host.node, self.version, self.documents, self.dataplane)
@@ -144,28 +145,19 @@ class Agent:
         )
         self.containers = Containers(host.docker, self._here(), self.registrar, self.log, around.clock)
         self.recorder = Recorder(store, self.log, around.now)
-        self.reloader = Reloader(around.reread, lambda: self.host, self._use, partial(notify, around.environ), self.log)
         self.authority = self._authority(layout) if "ca" in host.roles else None
         self._connect(registries)
 
     def _join(self, registries: Registries | None) -> None:
         """Several registries: where instances are to be, and the leases beside the home registry's."""
         self.registries = registries
+        name = self.host.registry.name
+        self.standing = Standing(Parties(self.fold, self.documents, self.registrar), name, registries)
         self.further_leases: Mapping[str, Lease] = {}
-        if registries is None:
-            return
-        registries.placement.places = self._places
-        registries.on_change = self._moved
-        self.registrar.settle = registries.placement.settle
-        ttl = float(self.host.lease_ttl)
-        self.further_leases = registries.leases(self.lease, self._node(), ttl, self.host.run, self.log)
-
-    def _places(self, service: str) -> tuple[str, ...] | None:
-        """As the defaults of a service say; None while nobody knows them, or whether the store is ours."""
-        if self.fold.foreign or not self.compilation.heard_documents:
-            return None
-        found = Index(self.documents.good).find(ServiceDefaults, service)
-        return found.registries if found is not None else ()
+        if registries is not None:
+            registries.on_change = self._moved
+            ttl = float(self.host.lease_ttl)
+            self.further_leases = registries.leases(self.lease, self._node(), ttl, self.host.run, self.log)
 
     def _moved(self) -> None:
         self.registrar.poke()
@@ -227,8 +219,14 @@ class Agent:
             documents=self.documents,
             cold_start=self.cold_start,
             dataplane=self.dataplane,
+            subscriptions=self.subscriptions,
         )
         return Compilation(place, sources, self.around.clock)
+
+    def _subscriptions(self) -> Subscriptions:
+        followed = Followed(self.fold, self.watcher, self.documents, self.registrar)
+        budget = self.store.max_watches
+        return Subscriptions(followed, self.around.clock, all_policy=bool(self.host.roles), budget=budget)
 
     def _control(self) -> tuple[Compilation, Sync]:
         compilation = self._compilation()
@@ -244,53 +242,46 @@ class Agent:
             memory=Memory(self.host.data / "memory.json"),
             cold_start=self.cold_start,
             compilation=compilation,
+            subscriptions=self.subscriptions,
         )
         return compilation, Sync(parts, self.log, self.around.clock)
 
     def _connect(self, registries: Registries | None) -> None:
         """Who tells whom that something moved."""
         self._join(registries)
+        tell = partial(notify, self.around.environ)
+        self.reloader = Reloader(self.around.reread, lambda: self.host, self._use, tell, self.log)
         self.reconcile, self.deletions, self.alarms = self._doubting()
         self.registrar.on_change = self.sync.poke
-        self.identities.on_change = self.sync.poke
+        self.identities.on_change = self.catalog.on_foreign = self.subscriptions.on_change = self.sync.poke
         self.compilation.on_compiled = self._compiled
         self.sync.on_trust = self.sync.poke
         self.sync.on_event = self._told
         self.lease.on_lease = self.publisher.changed
         self.lease.on_contact = self.sync.on_contact = self.around.contact.made
         self.status.resources = lambda: self.compilation.resources
-        self.status.problems = lambda: (
-            *map(str, self.compilation.problems),
-            *self.containers.problems,
-            *self.misplaced(),
-        )
-        self.status.registries = self.contacts
+        self.status.interest = lambda: self.subscriptions.interest
+        self.status.held = lambda: self.subscriptions.held
+        self.status.problems = self._problems
+        self.status.registries = self.standing.contacts
         self.containers.on_change = self.publisher.changed
         self.supervisor.on_events = self._events
         self.dataplane.on_attach = self.sync.poke
 
-    def contacts(self) -> dict[str, str]:
-        """The host's registries by name, each with why contact is lost (empty: it is not)."""
-        if self.registries is not None:
-            return self.registries.contacts()
-        return {self.host.registry.name: next(iter(self.fold.unreachable.values()), "")}
-
-    def misplaced(self) -> tuple[str, ...]:
-        """Services of this host whose defaults name a registry that it does not have."""
-        services = (one.service for one in self.registrar.local)
-        return misplaced(services, self._places, tuple(self.contacts()))
+    def _problems(self) -> tuple[str, ...]:
+        return (*map(str, self.compilation.problems), *self.containers.problems, *self.standing.misplaced())
 
     def _doubting(self) -> tuple[Reconcile, Deletions, Alarms]:
         """Who asks again what the store has told, and who says so."""
         pace = Pace(jitter=self.around.chance)
-        reconcile = Reconcile(self.store, lambda: self.watcher.prefixes, self._repair, self.log, pace)
+        reconcile = Reconcile(self.store, lambda: self.watcher.wanted, self._repair, self.log, pace)
         deletions = Deletions(self.store, self.fold, self.sync.meant, self.log)
         return reconcile, deletions, Alarms(self.fold, self.log, self.around.clock)
 
     def _capture(self) -> Snapshot | None:
         """What a start without the registry needs; None until the registry has listed everything once."""
         fold, around = self.fold, self.around
-        if not fold.complete:
+        if not self.subscriptions.begun or fold.restored:
             return None
         silent = around.clock() - max(fold.last_event.values())
         trust_domain = self.identities.trust_domain
@@ -359,7 +350,6 @@ class Agent:
             self.tasks.start(f"lease {name}", lease.run)
         for name, run in (
             ("catalog", self.catalog.run),
-            ("watcher", self.watcher.run),
             ("follow", self.sync.follow),
             ("sync", self.sync.run),
             ("keep", self.sync.keep),

@@ -71,7 +71,7 @@ def together(
     members = [Member(one.name, one.store, one.contact.made, one.contact.pause) for one in joined]
     store = UnionStore(members, rule=host.registry.merge)
     catalogs = {
-        one.name: how.catalog or KvCatalog(one.store, node=host.node, clock=around.clock)
+        one.name: how.catalog or KvCatalog(one.store, clock=around.clock)
         for one, how in zip(joined, opened, strict=True)
     }
     placement = Placement(store, catalogs, host.node, around.log)
@@ -106,7 +106,7 @@ def open_server(section: Registry | Further, host: Host, contact: Contact) -> On
         from registry.backends.consul_open import open_consul
 
         store, catalog = open_consul(section, host.node, advertised(host), contact.pause)
-        return One(store, store.run, store.acting_as, catalog)
+        return One(store, None, store.acting_as, catalog)
     from registry.backends.etcd_open import open_etcd
 
     etcd = open_etcd(section, contact.pause)

@@ -52,6 +52,27 @@ def valid_document_name(name: str) -> bool:
     return name == "*" or valid_name(name.removesuffix("*"))
 
 
+def is_key(selector: str) -> bool:
+    """A selector is one exact key, or else a prefix: those end in `/` (or are empty)."""
+    return bool(selector) and not selector.endswith("/")
+
+
+def covers(selector: str, key: str) -> bool:
+    """Does a selector speak of a key (or of all that a narrower selector speaks of)?"""
+    return selector == key if is_key(selector) else key.startswith(selector)
+
+
+def selectors_of(selector: str) -> tuple[str, ...]:
+    """Every selector that covers a key, or all that a selector speaks of: itself, and each prefix above it."""
+    return (selector, *wider(selector))
+
+
+def wider(selector: str) -> tuple[str, ...]:
+    """Each prefix above a selector, without itself."""
+    parts = selector.removesuffix("/").split("/")
+    return ("", *("/".join((*parts[:depth], "")) for depth in range(1, len(parts))))
+
+
 def instance(service: str, node: str, instance_id: str) -> str:
     return f"{SERVICES}{service}/{node}/{instance_id}"
 

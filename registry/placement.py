@@ -78,6 +78,12 @@ class Placement(KvCatalog):
         self._log = log
         self.holdings = {name: Holding(node) for name in catalogs}
         self.places: Callable[[str], tuple[str, ...] | None] = lambda service: ()
+        for catalog in self._catalogs.values():
+            catalog.on_foreign = self._foreign_moved
+
+    def _foreign_moved(self) -> None:
+        self.foreign = frozenset[str]().union(*(catalog.foreign for catalog in self._catalogs.values()))
+        self.on_foreign()
 
     # ---- where --------------------------------------------------------------------------------------------------
 
@@ -142,6 +148,12 @@ class Placement(KvCatalog):
     async def remove(self, key: InstanceKey) -> None:
         for catalog in self._catalogs.values():
             await catalog.remove(key)
+
+    def finish(self, key: InstanceKey) -> None:
+        for name, catalog in self._catalogs.items():
+            found = self.holdings[name].instances.get(key)
+            if found is not None and found.state == "withdrawn":
+                catalog.finish(key)
 
     async def adopt(self, instance: Instance, inbound: Address | None) -> None:
         """By the registry that shows it: another tool registered it there."""

@@ -72,9 +72,10 @@ class Roster:
             self._note((key,), now)
         return frozenset({key.service})
 
-    def only(self, present: Collection[InstanceKey], now: float) -> frozenset[str]:
-        """A whole listing: every key that it does not hold has vanished."""
-        missing = self.instances.keys() - set(present)
+    def only(self, present: Collection[InstanceKey], now: float, service: str = "") -> frozenset[str]:
+        """A whole listing, of one service if it is named: every key that it does not hold has vanished."""
+        known = self._by_service.get(service, set()) if service else self.instances.keys()
+        missing = known - set(present)
         return frozenset[str]().union(*(self.vanish(key, now) for key in missing))
 
     def lease_put(self, node: str, value: bytes, now: float) -> frozenset[str]:
@@ -106,6 +107,11 @@ class Roster:
             self._note(self._by_node[node], now)
             moved |= _services(self._by_node[node])
         return moved
+
+    def drop(self, service: str) -> None:
+        """Nobody asks for the service any more: forget it without a word about its instances."""
+        for key in list(self._by_service.get(service, ())):
+            self._forget(key)
 
     @property
     def vanished(self) -> Collection[InstanceKey]:

@@ -1,4 +1,4 @@
-"""The current values below one prefix, fed from watches: documents, hosts, roots, revocations. Pure.
+"""The current values below one prefix, fed from watches: documents, roots, revocations. Pure.
 
 A value that cannot be read never takes the place of one that could; a put takes force at once. A deletion waits for a
 moment (`settle`) and is judged with all others of the last `window` seconds, however they were told: when too much of
@@ -10,9 +10,10 @@ nothing new is taken in either.
 """
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Generic, TypeVar
 
-from registry import brake
+from registry import brake, keys
 from registry.errors import Corrupt
 from registry.store import Batch, Entry, Resync
 
@@ -62,7 +63,7 @@ class Shelf(Generic[V]):
         """`selector`: what a Resync is the whole truth of: one key, or all below a prefix; empty: the whole shelf."""
         if isinstance(event, Batch):
             return self._leave(event.deletes, now) | self._take(event.puts)
-        covers = _covered_by(selector or self._prefix)
+        covers = partial(keys.covers, selector or self._prefix)
         present = {entry.key for entry in event.entries}
         for key in [key for key in self._problems if key.startswith(self._prefix) and covers(key)]:
             if key not in present:
@@ -123,6 +124,15 @@ class Shelf(Generic[V]):
         """While frozen: what was known before a restart and is not here counts as no longer listed, and is held."""
         moved = self._put([entry for entry in entries if entry.key not in self.items])
         self.unlisted |= moved - self._parked.keys()
+        return moved
+
+    def forget(self, keys: Collection[str]) -> frozenset[str]:
+        """Nobody asks for these keys any more, whatever the store says of them."""
+        for key in keys:
+            self._parked.pop(key, None)
+            self._forget_deletion(key)
+        moved = self._drop(keys)
+        self._released()
         return moved
 
     def _leave(self, keys: Collection[str], now: float) -> frozenset[str]:
@@ -203,7 +213,3 @@ class Shelf(Generic[V]):
             if self.items.pop(key, None) is not None:
                 moved.add(key)
         return frozenset(moved)
-
-
-def _covered_by(selector: str) -> Callable[[str], bool]:
-    return (lambda key: key.startswith(selector)) if selector.endswith("/") else (lambda key: key == selector)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 from aiohttp import web
 
-from meshd.admin import apply, delete, explain, registries, service_view, views
+from meshd.admin import apply, delete, explain, registries, service_view, views, whole
 from meshd.admin.shapes import Adopted, DeleteRequest, TokenAnswer, TokenRequest
 from meshd.agent import Agent
 from meshd.config import show
@@ -97,19 +97,23 @@ class Desk:
     # ---- reads ------------------------------------------------------------------------------------------------------
 
     async def get_status(self, request: web.Request) -> web.StreamResponse:
-        return answers.json(request, views.status(self._agent, await self._reports()))
+        seen = await whole.read(self._agent, keys.SERVICES, keys.POLICY, hosts=True)
+        return answers.json(request, views.status(seen, await self._reports()), headers=seen.headers)
 
     async def get_services(self, request: web.Request) -> web.StreamResponse:
-        return answers.json(request, views.services(self._agent, await self._stats()))
+        seen = await whole.read(self._agent, keys.SERVICES)
+        return answers.json(request, views.services(seen, await self._stats()), headers=seen.headers)
 
     async def get_services_one(self, request: web.Request) -> web.StreamResponse:
         agent, name = self._agent, request.match_info["name"]
         now = agent.around.clock()
-        known = agent.fold.endpoints(name, now)
-        named = any(document[1] == name for document in agent.documents.good)
-        if not known and not named:
-            raise Problem(404, f"no service {name[:80]!r} is known", hint="`meshctl services` lists them")
-        resources = explain.collect(agent, name)
+        if not keys.valid_name(name):
+            raise unknown(name)
+        sight = await whole.around(agent, frozenset((name,)))
+        known, documents = sight.view.endpoints.get(name, ()), sight.view.documents
+        if not known and not any(document[1] == name for document in documents):
+            raise unknown(name)
+        resources = explain.resources(sight.view, sight.instances, name)
         stats = await self._stats()
         seen, parts = views.ejected(stats), service_view.subsets(resources)
         rows = tuple(
@@ -117,8 +121,9 @@ class Desk:
             for one in known
         )
         hits = {one.name: one.count for one in stats.rules} if stats else {}
-        said = Index(agent.documents.good).find(ServiceDefaults, name)
-        return answers.json(request, service_view.build(name, resources, rows, hits, said))
+        said = Index(documents).find(ServiceDefaults, name)
+        content = service_view.build(name, resources, rows, hits, said)
+        return answers.json(request, content, headers=whole.headers(sight.missing))
 
     async def get_certs(self, request: web.Request) -> web.StreamResponse:
         return answers.json(request, views.certificates(self._agent))
@@ -170,7 +175,8 @@ class Desk:
     # ---- documents --------------------------------------------------------------------------------------------------
 
     async def get_documents(self, request: web.Request) -> web.StreamResponse:
-        return answers.json(request, views.documents(self._agent))
+        seen = await whole.read(self._agent, keys.POLICY)
+        return answers.json(request, views.documents(seen), headers=seen.headers)
 
     async def get_documents_one(self, request: web.Request) -> web.StreamResponse:
         key = self._document_key(request)
@@ -206,9 +212,9 @@ class Desk:
         except apply.Refused as refused:
             return refused.response()
         agent = self._agent
-        found = apply.warnings(agent, planned)
+        found = await apply.warnings(agent, planned)
         if request.query.get("dry_run"):
-            return answers.json(request, apply.result(agent, apply.dry(planned), found))
+            return answers.json(request, await apply.result(agent, apply.dry(planned), found))
         caller = request[CALLER]
         for one in planned.texts:
             key = keys.policy(one.kind, one.name)
@@ -217,7 +223,7 @@ class Desk:
                 raise answers.refused(decision)
         who = access.describe(caller)
         applied = await apply.write(self._context.store(request), planned, who, agent.around.now())
-        return answers.json(request, apply.result(agent, applied, found))
+        return answers.json(request, await apply.result(agent, applied, found))
 
     def _document_key(self, request: web.Request) -> str:
         return self._policy_key(request.match_info["kind"], request.match_info["name"])
@@ -317,6 +323,10 @@ class Desk:
             return msgspec.json.decode(await request.read(), type=kind)
         except msgspec.DecodeError as error:
             raise Problem(400, str(error), hint="a JSON object; see the shapes of the mesh API") from error
+
+
+def unknown(name: str) -> Problem:
+    return Problem(404, f"no service {name[:80]!r} is known", hint="`meshctl services` lists them")
 
 
 __all__ = ["JSON", "ROUTES", "Desk", "mount"]

@@ -45,9 +45,9 @@ def named(agent: Agent, name: str) -> Joined:
 
 def warnings(agent: Agent) -> tuple[str, ...]:
     """For `status`: what is lost, and what cannot be placed."""
-    lost = {name: why for name, why in agent.contacts().items() if why and name != agent.host.registry.name}
+    lost = {name: why for name, why in agent.standing.contacts().items() if why and name != agent.host.registry.name}
     away = tuple(f"registry {name} is out of contact, what it last said stays: {why}" for name, why in lost.items())
-    return (*away, *agent.misplaced())
+    return (*away, *agent.standing.misplaced())
 
 
 def staleness(agent: Agent, ages: Mapping[str, float]) -> dict[str, float]:
@@ -73,7 +73,7 @@ async def rows(agent: Agent) -> list[RegistryRow]:
 async def _row(agent: Agent, one: Joined) -> RegistryRow:
     seen = agent.registries.seen(one.name) if agent.registries is not None else None
     heard = seen.heard if seen is not None else max(agent.fold.last_event.values(), default=-1.0)
-    lost = agent.contacts()[one.name]
+    lost = agent.standing.contacts()[one.name]
     found: Iterable[str]
     if not lost:
         try:
@@ -152,7 +152,8 @@ async def placement(agent: Agent, service: str, reports: Mapping[str, HostStatus
     holding = {one.name: held for one, held in zip(registries, found, strict=True)}
     names = sorted({name for held in holding.values() for name in held})
     document = Index(agent.documents.good).find(ServiceDefaults, service)
-    alive = agent.fold.nodes.keys() & agent.fold.leases.keys()
+    nodes = {node.name for node in await agent.catalog.nodes()}
+    alive = nodes & agent.fold.leases.keys()
     return ServicePlacement(
         service=service,
         home=agent.host.registry.name,
@@ -161,7 +162,7 @@ async def placement(agent: Agent, service: str, reports: Mapping[str, HostStatus
         registries=tuple(holding),
         instances=tuple(_placed(name, holding) for name in names),
         hosts={node: dict(reports[node].registries) for node in sorted(alive) if node in reports},
-        silent=tuple(sorted(agent.fold.nodes.keys() - (alive & reports.keys()))),
+        silent=tuple(sorted(nodes - (alive & reports.keys()))),
     )
 
 
@@ -188,7 +189,7 @@ async def place(agent: Agent, store: Store, service: str, registries: tuple[str,
     assert parsed is not None, "rewritten reads it too"
     planned = apply.Plan((FileDocument(ServiceDefaults.kind, service, text, 1),), (parsed,))
     applied = await apply.write(store, planned, who, agent.around.now(), before=(own,))
-    return apply.result(agent, applied, ())
+    return await apply.result(agent, applied, ())
 
 
 async def _defaults(agent: Agent, store: Store, service: str) -> tuple[Entry | None, str]:

@@ -193,7 +193,8 @@ class ServiceView(Shape, frozen=True, kw_only=True):
 
 
 class DocumentRow(Shape, frozen=True, kw_only=True):
-    """`state`: in-force, rejected (last good kept), held."""
+    """`state`: in-force, rejected (last good kept), held (gone from the store, kept), waiting (for the endpoints
+    that it leads to), elsewhere (about services that this host neither calls nor hosts)."""
 
     kind: str
     name: str

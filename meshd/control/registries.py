@@ -4,15 +4,20 @@ A host keeps its lease in every registry, also in one that holds none of its ins
 a host that looks dead.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from meshd.control.contact import Contact
+from meshd.control.documents import Documents
 from meshd.control.lease import Lease, Log
-from registry import keys
+from meshd.control.register import Registrar
+from policies.schema.service_defaults import ServiceDefaults
+from policies.select import Index
+from registry import interest, keys
+from registry.fold import Fold
 from registry.merge import Rule
 from registry.model import Node
 from registry.placement import Placement
@@ -98,16 +103,49 @@ class Registries:
         return {one.name: self.seen(one.name).lost for one in self.joined}
 
 
-def misplaced(
-    services: Iterable[str], places: Callable[[str], tuple[str, ...] | None], known: Collection[str]
-) -> tuple[str, ...]:
-    """Services of a host whose defaults name a registry that it does not have, as problems."""
-    found = []
-    for service in sorted(set(services)):
-        unknown = [name for name in places(service) or () if name not in known]
-        if unknown:
-            found.append(
-                f"service-defaults of {service}: this host has no registry {', '.join(unknown)} (it has"
-                f" {', '.join(known)}): its instances stay where they are"
-            )
-    return tuple(found)
+@dataclass(frozen=True)
+class Parties:
+    """What Standing reads: what is followed, the documents in force, and this host's instances."""
+
+    fold: Fold
+    documents: Documents
+    registrar: Registrar
+
+
+class Standing:
+    """Where this host's instances are to be, and how it stands with its registries, be it one or several."""
+
+    def __init__(self, parties: Parties, home: str, registries: Registries | None) -> None:
+        self._parties = parties
+        self._home = home
+        self._registries = registries
+        if registries is not None:
+            registries.placement.places = self.places
+            parties.registrar.settle = registries.placement.settle
+
+    def places(self, service: str) -> tuple[str, ...] | None:
+        """As the defaults of a service say; None while nobody knows them, or whether the store is ours."""
+        fold = self._parties.fold
+        if fold.foreign or not all(map(fold.known, interest.hosting(service))):
+            return None
+        found = Index(self._parties.documents.good).find(ServiceDefaults, service)
+        return found.registries if found is not None else ()
+
+    def contacts(self) -> dict[str, str]:
+        """The host's registries by name, each with why contact is lost (empty: it is not)."""
+        if self._registries is not None:
+            return self._registries.contacts()
+        return {self._home: next(iter(self._parties.fold.unreachable.values()), "")}
+
+    def misplaced(self) -> tuple[str, ...]:
+        """Services of this host whose defaults name a registry that it does not have, as problems."""
+        known = tuple(self.contacts())
+        found = []
+        for service in sorted({one.service for one in self._parties.registrar.local}):
+            unknown = [name for name in self.places(service) or () if name not in known]
+            if unknown:
+                found.append(
+                    f"service-defaults of {service}: this host has no registry {', '.join(unknown)} (it has"
+                    f" {', '.join(known)}): its instances stay where they are"
+                )
+        return tuple(found)

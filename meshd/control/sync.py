@@ -21,6 +21,7 @@ from meshd.control.identity import Identities
 from meshd.control.lease import Lease
 from meshd.control.memory import Memory, Remembered
 from meshd.control.register import Registrar
+from meshd.control.subscriptions import Subscriptions
 from meshd.dataplane.client import Dataplane
 from policies.schema.kinds import AnyDocument
 from policies.schema.mesh import Mesh
@@ -61,6 +62,7 @@ class Parts:
     memory: Memory
     cold_start: ColdStart
     compilation: Compilation
+    subscriptions: Subscriptions
 
 
 class Sync:
@@ -96,6 +98,7 @@ class Sync:
 
     def poke(self) -> None:
         """Something of this host changed: instances, certificates, or the proxy was attached."""
+        self._parts.subscriptions.moved()
         self._dirty.set()
 
     # ---- events in --------------------------------------------------------------------------------------------------
@@ -103,6 +106,7 @@ class Sync:
     async def follow(self) -> None:
         """Take in the watcher's events, for ever."""
         fold, events = self._parts.fold, self._parts.watcher.events
+        self._subscribe()
         while True:
             due = earliest(self._gate.deadline(), fold.next_settled())
             ready = self._gate.overdue(self._clock())
@@ -119,6 +123,7 @@ class Sync:
     def _take(self, prefix: str, event: WatchEvent) -> None:
         parts = self._parts
         before = bool(parts.fold.unreachable), parts.fold.complete
+        listed = len(parts.fold.listed)
         if prefix in parts.fold.unreachable and _in_contact(event):
             self.on_contact()
         change = parts.fold.apply(prefix, event, self._clock())
@@ -129,7 +134,7 @@ class Sync:
         if change.store:
             self._store()
         self._moved(change)
-        if before != (bool(parts.fold.unreachable), parts.fold.complete):
+        if len(parts.fold.listed) != listed or before[0] != bool(parts.fold.unreachable):
             self._dirty.set()
             parts.cold_start.changed()
         self.on_event(prefix, event)
@@ -160,7 +165,7 @@ class Sync:
     def _own(self, prefix: str, event: WatchEvent) -> None:
         """What the registry holds of this host itself."""
         parts, stored = self._parts, self._parts.compilation.stored
-        if prefix == keys.SERVICES and stored.apply(event) and stored.instances is not None:
+        if prefix.startswith(keys.SERVICES) and stored.apply(prefix, event) and stored.instances is not None:
             parts.registrar.seen(stored.instances)
             self._dirty.set()
         listed = prefix == keys.LEASES and isinstance(event, Batch | Resync)
@@ -195,6 +200,12 @@ class Sync:
                 self._look_up.put_nowait(name)
         self._parts.fold.limits, self._parts.fold.half_life = limits(documents.good), half_life(documents.good)
         self._save.set()
+        self._parts.subscriptions.moved()
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        """Follow what documents and this host's instances ask for now; nothing is lost of what stays in force."""
+        self._moved(self._parts.subscriptions.refresh())
 
     def _say(self, before: tuple[bool, bool]) -> None:
         lost, complete = before
@@ -214,6 +225,7 @@ class Sync:
         while True:
             await self._wait()
             self._dirty.clear()
+            self._subscribe()
             pause = self._compiled_at + self._merge - self._clock()
             if pause > 0:
                 await asyncio.sleep(pause)
@@ -221,6 +233,7 @@ class Sync:
             self._parts.compilation.moved(self._parts.fold.expire(self._clock()))
             if self._silent():
                 await self._restore()
+            self._subscribe()
             if self._may_compile():
                 began = self._compiled_at = self._clock()
                 self._parts.compilation.compile()
@@ -229,8 +242,8 @@ class Sync:
     async def _wait(self) -> None:
         """Until something moved, a suspect's time is over, or an empty proxy has waited long enough."""
         now = self._clock()
-        deadlines = [self._parts.fold.next_deadline(now)]
-        if not self._parts.fold.usable:
+        deadlines = [self._parts.fold.next_deadline(now), self._parts.subscriptions.next_deadline()]
+        if not self._parts.subscriptions.begun:
             deadlines.append(self._started + PATIENCE if self._cold else now + PATIENCE / 3)
         known = [deadline for deadline in deadlines if deadline is not None]
         with contextlib.suppress(TimeoutError):
@@ -241,7 +254,8 @@ class Sync:
         """The registry has not listed everything in time, or not as ours, and nobody has asked for the snapshot."""
         fold = self._parts.fold
         waited = self._clock() - self._started >= PATIENCE
-        return self._cold and (bool(fold.foreign) if fold.complete else waited)
+        begun = self._parts.subscriptions.begun or fold.complete
+        return self._cold and (bool(fold.foreign) if begun else waited)
 
     async def _restore(self) -> None:
         """Put the saved snapshot in the place of a registry that is silent."""
@@ -250,14 +264,18 @@ class Sync:
         found = await parts.cold_start.load()
         if found is None:
             return
-        parts.compilation.moved(parts.fold.restore(found.entries(), found.vanished, self._clock()))
+        restored = parts.fold.restore(found.entries(), found.vanished, self._clock(), found.followed)
+        parts.compilation.moved(restored)
         self.index = max(self.index, found.index)
         self._documents()
+        parts.subscriptions.begun = True  # what the snapshot does not know is held back, service by service
         if parts.identities.learn(parts.fold.roots, self._revocations()):
             self.on_trust()
 
     def _may_compile(self) -> bool:
-        if self._parts.fold.usable:
+        subscriptions = self._parts.subscriptions
+        subscriptions.begun = subscriptions.begun or self._parts.fold.usable
+        if subscriptions.begun:
             return True
         link = self._parts.dataplane.link
         waited = self._clock() - self._started >= PATIENCE

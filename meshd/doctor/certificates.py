@@ -5,8 +5,8 @@ from pathlib import Path
 
 from cryptography import x509
 
-from meshd.config import Registry
 from meshd.doctor.check import Check, fail, ok, warn
+from meshd.registry_settings import Registry
 from registry.ca import rotation
 from registry.ca.files import Layout
 

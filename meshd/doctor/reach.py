@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-from meshd.config import Host, Registry
+from meshd.config import Host
+from meshd.registry_settings import Registry
 from registry.ca import names, tls
 from registry.ca.files import Layout, load_trust_domain
 from registry.errors import RegistryError

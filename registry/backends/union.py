@@ -10,11 +10,13 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from registry import keys
 from registry.errors import RegistryError, Unavailable
 from registry.merge import Copy, Merge, Rule, chosen
+from registry.race import first
 from registry.store import (
     Behavior,
     Behind,
@@ -67,6 +69,8 @@ class UnionStore:
         self._indexes: dict[str, int] = {}  # of each registry, as last seen
         self._origins: dict[str, int] = {}  # of each further one, as first seen
         self.max_value = self._home.max_value
+        budgets = [one.store.max_watches for one in self._members if one.store.max_watches is not None]
+        self.max_watches = min(budgets, default=None)
 
     # ---- reads --------------------------------------------------------------------------------------------------
 
@@ -158,11 +162,12 @@ class UnionStore:
         found = await self.index(prefix)
         if found != after:
             return found
-        await _first(
-            one.store.wait_index(prefix, index, exact=exact)
+        waits = [
+            partial(one.store.wait_index, prefix, index, exact=exact)
             for one, index in zip(members, seen, strict=True)
             if isinstance(index, int)
-        )
+        ]
+        await first(*waits)
         return await self.index(prefix)
 
     def behind(self) -> Behind:
@@ -298,17 +303,6 @@ async def _all(reads: Sequence[Coroutine[Any, Any, T]]) -> list[T | RegistryErro
         if isinstance(one, BaseException) and not isinstance(one, RegistryError):
             raise one
     return found  # type: ignore[return-value]  # other exceptions were raised
-
-
-async def _first(waits: Iterable[Coroutine[Any, Any, int]]) -> None:
-    """Until one has ended; the others are ended. Raises what it raised."""
-    running = [asyncio.gather(wait) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        for future in done:
-            future.result()
-    finally:
-        await _end(running)
 
 
 async def _end(futures: Iterable["asyncio.Future[Any]"]) -> None:

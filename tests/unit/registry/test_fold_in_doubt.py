@@ -226,7 +226,7 @@ def test_a_listing_that_lacks_a_registry_is_completed_from_the_snapshot() -> Non
     saved = {keys.SERVICES: (made.stored(made.instance(id="old")),), keys.LEASES: (made.entry(keys.lease("a"), b""),)}
     fold.restore(saved, (), 3.0)
     assert keys.SERVICES in fold.restored
-    assert states(fold, MAX_ORPHAN * 2) == {"new": "passing", "old": "suspect"}
+    assert states(fold, MAX_ORPHAN * 2) == {"new": "passing", "old": "passing"}
     fold.apply(keys.SERVICES, Resync(2, tuple(made.stored(made.instance(id=one)) for one in ("new", "old"))), 4.0)
     assert keys.SERVICES in fold.listed
     assert states(fold, 5.0) == {"new": "passing", "old": "passing"}

@@ -9,7 +9,8 @@ import pytest
 from meshd.admin import shapes
 from meshd.admin.registries import differing, fields, staleness
 from meshd.control.contact import Contact
-from meshd.control.registries import Joined, Registries
+from meshd.control.register import settled
+from meshd.control.registries import Joined, Parties, Registries, Standing
 from registry import keys
 from registry.backends.sqlite import SqliteStore
 from registry.catalog import KvCatalog
@@ -33,6 +34,8 @@ async def second(single: Single, tmp_path: Path) -> AsyncIterator[SqliteStore]:
     catalogs = {one.name: KvCatalog(one.store) for one in joined}
     placement = Placement(single.store, catalogs, "a", single.log)
     agent.registries = Registries(joined, placement, "union", "a", agent.around.clock)
+    agent.standing = Standing(Parties(agent.fold, agent.documents, agent.registrar), "home", agent.registries)
+    agent.registrar.settle = settled
     yield store
     await store.close()
 

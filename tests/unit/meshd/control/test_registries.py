@@ -5,11 +5,19 @@ from pathlib import Path
 import pytest
 
 from meshd.control.contact import Contact
+from meshd.control.documents import Documents
+from meshd.control.health import Runner
 from meshd.control.lease import Lease
-from meshd.control.registries import Joined, Registries, Seen, misplaced
+from meshd.control.register import Facts, Registrar
+from meshd.control.registrations import File
+from meshd.control.registries import Joined, Parties, Registries, Seen, Standing
+from meshd.tasks import Tasks
 from registry import keys
+from registry.api.registration import Registration
 from registry.catalog import KvCatalog
-from registry.model import Node
+from registry.fold import Fold
+from registry.interest import hosting
+from registry.model import Address, CheckResult, InstanceKey, Node
 from registry.placement import Placement
 from registry.store import Alive, Batch, Lost, Resync
 from tests.fakes.store import MemoryStore
@@ -88,7 +96,57 @@ def test_further_leases_have_files_of_their_own(bench: Bench, tmp_path: Path) ->
     assert bench.further["etcd"]._remembered == tmp_path / "lease-etcd"
 
 
-def test_names_that_a_host_does_not_have_are_problems() -> None:
-    places = {"web": ("home", "old"), "api": ("etcd",), "db": None}.get
-    (found,) = misplaced(["web", "api", "web", "db"], places, ("home", "etcd"))
-    assert "service-defaults of web: this host has no registry old (it has home, etcd)" in found
+class Host:
+    """The parts of a host that Standing reads: it follows the documents of `web`, and serves it."""
+
+    def __init__(self, folder: Path, log: Lines, clock: Clock) -> None:
+        self.fold = Fold(hosting("web"))
+        self.documents = Documents(folder / "documents.json")
+        tasks = Tasks("test", log)
+        facts = Facts("a", "10.0.0.1", "127.0.0.1", Address(address="10.0.0.1", port=1), "1", False, lambda _: True)
+        catalog = KvCatalog(MemoryStore())
+        runner = Runner(tasks, self.report, lambda: 0.0)
+        self.registrar = Registrar(facts, catalog, File(folder / "r.json"), runner, log, clock)
+        self.parties = Parties(self.fold, self.documents, self.registrar)
+
+    async def report(self, key: InstanceKey, result: CheckResult) -> None:
+        """There are no checks."""
+
+    def defaults(self, text: bytes) -> None:
+        entry = made.entry(keys.policy("service-defaults", "web"), text)
+        for selector in hosting("web"):
+            entries = (entry,) if selector == entry.key else ()
+            self.fold.apply(selector, Resync(2, entries), 0.0)
+        self.documents.update(self.fold.documents)
+
+
+async def test_a_place_is_known_when_the_services_documents_are(
+    tmp_path: Path, log: Lines, clock: Clock, bench: Bench
+) -> None:
+    host = Host(tmp_path, log, clock)
+    standing = Standing(host.parties, "home", bench.registries)
+    assert standing.places("web") is None
+    host.defaults(b"Registries: [home, etcd]")
+    assert standing.places("web") == bench.placement.places("web") == ("home", "etcd")
+    host.defaults(b"Protocol: http")
+    assert standing.places("web") == ()
+    assert standing.places("api") is None, "not followed"
+    assert host.registrar.settle == bench.placement.settle
+
+
+async def test_names_that_a_host_does_not_have_are_problems(tmp_path: Path, log: Lines, clock: Clock) -> None:
+    host = Host(tmp_path, log, clock)
+    standing = Standing(host.parties, "home", None)
+    host.defaults(b"Registries: [home, old]")
+    assert standing.misplaced() == (), "no instance of it is here"
+    await host.registrar.register(Registration(service="web", id="1", port=80), replace_checks=False)
+    (found,) = standing.misplaced()
+    assert "service-defaults of web: this host has no registry old (it has home)" in found
+
+
+def test_a_single_registrys_contact_is_the_folds(tmp_path: Path, log: Lines, clock: Clock) -> None:
+    host = Host(tmp_path, log, clock)
+    standing = Standing(host.parties, "home", None)
+    assert standing.contacts() == {"home": ""}
+    host.fold.apply(keys.policy("service-defaults", "web"), Lost("refused"), 0.0)
+    assert standing.contacts() == {"home": "refused"}
