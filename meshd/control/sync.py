@@ -29,7 +29,7 @@ from registry import keys
 from registry.brake import MAX_REMOVAL_PERCENT, WINDOW, Limits
 from registry.errors import RegistryError
 from registry.flap import HALF_LIFE
-from registry.fold import Change, Fold
+from registry.fold import Change, Fold, Verdict
 from registry.store import Alive, Batch, Entry, Lost, Resync, Store, WatchEvent
 from registry.store_id import base
 from registry.watch import Watcher
@@ -139,9 +139,9 @@ class Sync:
             parts.cold_start.changed()
         self.on_event(prefix, event)
 
-    def meant(self, names: frozenset[Name]) -> None:
-        """Documents that the store has lost were deleted on purpose."""
-        self._moved(self._parts.fold.meant(names))
+    def explained(self, verdicts: Mapping[Name, Verdict]) -> None:
+        """What is to be made of documents that the store has lost."""
+        self._moved(self._parts.fold.explain(verdicts, self._clock()))
 
     def _moved(self, change: Change) -> None:
         parts = self._parts
