@@ -14,12 +14,14 @@ from functools import partial
 
 from meshd import ports
 from meshd.config import Host, source_address
+from meshd.control.alarms import Alarms
 from meshd.control.authority import upkeep
 from meshd.control.cold_start import ColdStart
 from meshd.control.compilation import Compilation, Place, Sources
 from meshd.control.contact import Contact
 from meshd.control.container_labels import Here
 from meshd.control.containers import Containers
+from meshd.control.deletions import Deletions
 from meshd.control.documents import Documents
 from meshd.control.drain import Drainer
 from meshd.control.health import Runner
@@ -31,6 +33,7 @@ from meshd.control.register import Facts, Registrar
 from meshd.control.registrations import File
 from meshd.control.report import Report
 from meshd.control.status import Publisher
+from meshd.control.subscriptions import Followed, Subscriptions
 from meshd.control.sync import Parts, Sync
 from meshd.dataplane.client import Dataplane
 from meshd.dataplane.supervise import Supervisor
@@ -49,10 +52,12 @@ from registry.ca.authority import Authority
 from registry.ca.authority import Deps as AuthorityDeps
 from registry.ca.files import Layout
 from registry.catalog import KvCatalog
-from registry.fold import WATCHED, Fold
+from registry.fold import Fold
+from registry.interest import BASE
 from registry.model import Address, CheckResult, Instance, InstanceKey, Node
+from registry.reconcile import Pace, Reconcile
 from registry.snapshot import Snapshot, capture
-from registry.store import SessionStore
+from registry.store import Batch, SessionStore, WatchEvent
 from registry.watch import Watcher
 
 EVENTS_KEPT = 256
@@ -120,15 +125,16 @@ class Agent:
         self.tasks = Tasks("meshd", self.log, chance=around.chance)
         layout = Layout(host.data)
         self.identities = Identities(layout, host.node, addresses, self.log, around.now, around.chance)
-        self.catalog = catalog or KvCatalog(store, node=host.node, clock=around.clock)
+        self.catalog = catalog or KvCatalog(store, clock=around.clock)
         self.runner = Runner(self.tasks, self._report, around.chance)
         registrations = File(host.data / "registrations.json")
         self.registrar = Registrar(self._facts(), self.catalog, registrations, self.runner, self.log, around.clock)
         self.documents = Documents(host.data / "documents.json")
         self.dataplane = Dataplane(self.log, self._applied)
         self.lease = Lease(store, self._node(), float(host.lease_ttl), host.run / "lease", self.log)
-        self.fold = Fold()
-        self.watcher = Watcher(store, WATCHED, pause=around.contact.pause, jitter=around.chance)
+        self.fold = Fold(BASE)
+        self.watcher = Watcher(store, self.tasks.start, pause=around.contact.pause, jitter=around.chance)
+        self.subscriptions = self._subscriptions()
         self.cold_start = ColdStart(layout, host.registry.old_snapshot, self._capture, self.log, around.now)
         self.compilation, self.sync = self._control()
         self.status = Report(host.node, self.version, self.documents, self.dataplane)
@@ -198,8 +204,14 @@ class Agent:
             documents=self.documents,
             cold_start=self.cold_start,
             dataplane=self.dataplane,
+            subscriptions=self.subscriptions,
         )
         return Compilation(place, sources, self.around.clock)
+
+    def _subscriptions(self) -> Subscriptions:
+        followed = Followed(self.fold, self.watcher, self.documents, self.registrar)
+        budget = self.store.max_watches
+        return Subscriptions(followed, self.around.clock, all_policy=bool(self.host.roles), budget=budget)
 
     def _control(self) -> tuple[Compilation, Sync]:
         compilation = self._compilation()
@@ -215,27 +227,39 @@ class Agent:
             memory=Memory(self.host.data / "memory.json"),
             cold_start=self.cold_start,
             compilation=compilation,
+            subscriptions=self.subscriptions,
         )
         return compilation, Sync(parts, self.log, self.around.clock)
 
     def _connect(self) -> None:
         """Who tells whom that something moved."""
+        self.reconcile, self.deletions, self.alarms = self._doubting()
         self.registrar.on_change = self.sync.poke
-        self.identities.on_change = self.sync.poke
+        self.identities.on_change = self.catalog.on_foreign = self.subscriptions.on_change = self.sync.poke
         self.compilation.on_compiled = self._compiled
         self.sync.on_trust = self.sync.poke
+        self.sync.on_event = self._told
         self.lease.on_lease = self.publisher.changed
         self.lease.on_contact = self.sync.on_contact = self.around.contact.made
         self.status.resources = lambda: self.compilation.resources
+        self.status.interest = lambda: self.subscriptions.interest
+        self.status.held = lambda: self.subscriptions.held
         self.status.problems = lambda: (*map(str, self.compilation.problems), *self.containers.problems)
         self.containers.on_change = self.publisher.changed
         self.supervisor.on_events = self._events
         self.dataplane.on_attach = self.sync.poke
 
+    def _doubting(self) -> tuple[Reconcile, Deletions, Alarms]:
+        """Who asks again what the store has told, and who says so."""
+        pace = Pace(jitter=self.around.chance)
+        reconcile = Reconcile(self.store, lambda: self.watcher.wanted, self._repair, self.log, pace)
+        deletions = Deletions(self.store, self.fold, self.sync.meant, self.log)
+        return reconcile, deletions, Alarms(self.fold, self.log, self.around.clock)
+
     def _capture(self) -> Snapshot | None:
         """What a start without the registry needs; None until the registry has listed everything once."""
         fold, around = self.fold, self.around
-        if not fold.complete:
+        if not self.subscriptions.begun or fold.restored:
             return None
         silent = around.clock() - max(fold.last_event.values())
         trust_domain = self.identities.trust_domain
@@ -259,7 +283,15 @@ class Agent:
     async def _report(self, key: InstanceKey, result: CheckResult) -> None:
         await self.registrar.report(key, result)
 
+    def _told(self, prefix: str, event: WatchEvent) -> None:
+        self.reconcile.seen(prefix, event)
+        self.deletions.changed()
+
+    async def _repair(self, prefix: str, missed: Batch) -> None:
+        await self.watcher.events.put((prefix, missed))
+
     def _compiled(self, version_number: int) -> None:
+        self.alarms.look()
         self.status.compiled(version_number)
         if self.host.roles:
             self.recorder.accepted(self.documents.accepted())
@@ -292,12 +324,13 @@ class Agent:
         """Start every long-running part; a crash of one ends the process (see `wait`)."""
         for name, run in (
             ("catalog", self.catalog.run),
-            ("watcher", self.watcher.run),
             ("follow", self.sync.follow),
             ("sync", self.sync.run),
             ("keep", self.sync.keep),
             ("snapshot", self.cold_start.run),
             ("recover", self.sync.recover),
+            ("reconcile", self.reconcile.run),
+            ("deletions", self.deletions.run),
             ("register", self.registrar.run),
             ("containers", self.containers.run),
             ("identity", self.identities.run),

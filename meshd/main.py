@@ -140,7 +140,7 @@ def open_store(host: Host, contact: Contact) -> Opened:
         from registry.backends.consul_open import open_consul
 
         store, catalog = open_consul(host.registry, host.node, advertised(host), contact.pause)
-        return Opened(store, host.authorities, store.run, store.acting_as, catalog)
+        return Opened(store, host.authorities, None, store.acting_as, catalog)
     from registry.backends.etcd_open import open_etcd
 
     return Opened(etcd := open_etcd(host.registry, contact.pause), host.authorities, etcd.run, etcd.acting_as)

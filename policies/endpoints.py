@@ -65,13 +65,13 @@ def _endpoint(trust_domain: str, service: str, endpoint: model.Endpoint, subsets
         sni=names.sni(spiffe) if inbound else "",
         spiffe=spiffe if inbound else "",
         weight=_weight(endpoint),
-        state=endpoint.state,
+        state="critical" if endpoint.state == "damped" else endpoint.state,  # for the proxy it is one reason of many
         subsets=tuple(sorted(name for name, subset in subsets.items() if member(subset, endpoint))),
     )
 
 
 def member(subset: Subset, endpoint: model.Endpoint) -> bool:
-    """Does the instance belong to the subset now? A suspect one counts by the health that it had."""
+    """Does the instance belong to the subset now? A suspect or damped one counts by the health that it has."""
     if subset.only_passing and not _passing(endpoint):
         return False
     return subset.filter is None or filters.holds(subset.filter, endpoint.instance)
@@ -79,7 +79,7 @@ def member(subset: Subset, endpoint: model.Endpoint) -> bool:
 
 def _passing(endpoint: model.Endpoint) -> bool:
     return endpoint.state == "passing" or (
-        endpoint.state in ("suspect", "draining") and endpoint.instance.health == "passing"
+        endpoint.state in ("suspect", "draining", "damped") and endpoint.instance.health == "passing"
     )
 
 

@@ -18,6 +18,7 @@ from policies.schema.service_splitter import ServiceSplitter
 
 Named = TypeVar("Named", ServiceDefaults, ServiceRouter, ServiceSplitter, ServiceResolver, ServiceIntentions)
 Documents = Mapping[tuple[str, str], AnyDocument]
+LEADING = frozenset((ServiceRouter.kind, ServiceSplitter.kind))  # kinds that lead from one service to others
 Fact = tuple[str, str]  # what was asked of whom; documents: (kind, service), any pattern of a kind: (kind, "*")
 
 

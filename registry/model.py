@@ -10,7 +10,7 @@ import msgspec
 
 Health = Literal["passing", "warning", "critical"]
 ADOPTED = "meshd-adopted"  # in `meta`
-EndpointState = Literal["passing", "warning", "critical", "suspect", "draining"]
+EndpointState = Literal["passing", "warning", "critical", "suspect", "draining", "damped"]
 
 
 class Struct(
@@ -138,10 +138,16 @@ class Node(Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """An instance as callers see it now: the registry's word and the host's lease folded into one state."""
+    """An instance as callers see it now: the registry's word and the host's lease folded into one state.
+
+    damped: it came back `flaps` times in quick succession and gets no new traffic until `damped_until` (seconds of the
+    fold's clock).
+    """
 
     instance: Instance
     state: EndpointState
+    flaps: int = 0
+    damped_until: float = 0.0
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import msgspec
 from aiohttp import web
 
+from meshd.admin import whole
 from meshd.admin.shapes import Applied, ApplyResult, ProblemRow
 from meshd.agent import Agent
 from meshd.control import history
@@ -16,8 +17,11 @@ from policies.schema.kinds import AnyDocument
 from registry import keys
 from registry.api.answers import JSON
 from registry.errors import Conflict
+from registry.interest import CALLER_KINDS, HOST_KINDS
 from registry.model import Document
 from registry.store import Entry, Op, Store
+
+NAMED = frozenset((*CALLER_KINDS, *HOST_KINDS))
 
 
 class Refused(Exception):
@@ -66,12 +70,14 @@ def plan(text: bytes) -> Plan:
     return Plan(file.documents, tuple(found))
 
 
-def warnings(agent: Agent, planned: Plan) -> tuple[ProblemRow, ...]:
+async def warnings(agent: Agent, planned: Plan) -> tuple[ProblemRow, ...]:
     """Faults across documents that these would bring: they do not stop the write."""
-    view = agent.compilation.view()
-    wanted = view.wanted | {one.name for one in planned.documents if not one.name.endswith("*")}
+    named = frozenset(one.name for one in planned.documents if keys.valid_name(one.name) and one.kind in NAMED)
+    new = {(one.kind, one.name): one for one in planned.documents}
+    view = (await whole.around(agent, named, new)).view
+    wanted = view.wanted | named
     before = {str(one) for one in compile_host(replace(view, wanted=wanted)).problems}
-    documents = dict(view.documents) | {(one.kind, one.name): one for one in planned.documents}
+    documents = dict(view.documents) | new
     after = compile_host(replace(view, wanted=wanted, documents=documents)).problems
     return tuple(row(one, refused=False) for one in after if str(one) not in before)
 
@@ -108,8 +114,10 @@ async def _applied(store: Store, one: FileDocument, before: Entry | None, who: s
     return Applied(kind=one.kind, name=one.name, version=version, digest=digest(one.text), changed=changed)
 
 
-def result(agent: Agent, applied: tuple[Applied, ...], found: tuple[ProblemRow, ...]) -> ApplyResult:
-    return ApplyResult(applied=applied, nodes=tuple(sorted(agent.fold.nodes)), warnings=found)
+async def result(agent: Agent, applied: tuple[Applied, ...], found: tuple[ProblemRow, ...]) -> ApplyResult:
+    """`nodes`: all joined hosts; those that hold a lease where the registry does not say."""
+    nodes = (await whole.read(agent, hosts=True)).nodes or agent.fold.leases
+    return ApplyResult(applied=applied, nodes=tuple(sorted(nodes)), warnings=found)
 
 
 def dry(planned: Plan) -> tuple[Applied, ...]:

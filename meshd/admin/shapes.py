@@ -10,6 +10,7 @@ Routes (on 15500 and api.sock, mounted into the Consul-compatible app):
     GET    /v1/mesh/documents                           list[DocumentRow]
     GET    /v1/mesh/documents/{kind}/{name}             raw text of the stored document, header X-Meshd-Version
     DELETE /v1/mesh/documents/{kind}/{name}             {"index": int}
+    POST   /v1/mesh/delete                              body DeleteRequest -> {"index": int} (404: nothing was deleted)
     POST   /v1/mesh/explain                             body policies.compiled.ExplainRequest -> Explanation
     GET    /v1/mesh/certs                               list[CertRow]
     GET    /v1/mesh/proxy/config                        policies.compiled.Config (from the proxy's own Dump)
@@ -80,7 +81,9 @@ class RegistryState(Shape, frozen=True, kw_only=True):
     `last_contact`: seconds by which the server that answers may be behind its leader, -1: none of several servers;
     `led` false: it knows no leader, reads may be old and writes fail.
     `foreign`: why the store is not believed (wiped, restored, another's); `held`: by prefix, why keys that it does
-    not list stay in force; `braked`: by service, instances in use although too many vanished at once.
+    not list stay in force; `braked`: by service, instances in use although too many vanished at once; `damped`: by
+    service, instances held back because they flap; `suspect`: by service, instances that nobody vouches for;
+    `reconciled`: keys that a watch had missed and a listing has made good.
     """
 
     kind: str
@@ -94,6 +97,9 @@ class RegistryState(Shape, frozen=True, kw_only=True):
     foreign: str = ""
     held: dict[str, str] = {}
     braked: dict[str, int] = {}
+    damped: dict[str, int] = {}
+    suspect: dict[str, int] = {}
+    reconciled: int = 0
 
 
 class Status(Shape, frozen=True, kw_only=True):
@@ -125,6 +131,7 @@ class ServiceRow(Shape, frozen=True, kw_only=True):
     suspect: int
     draining: int
     ejected: int
+    damped: int = 0
 
 
 class EndpointRow(Shape, frozen=True, kw_only=True):
@@ -134,12 +141,13 @@ class EndpointRow(Shape, frozen=True, kw_only=True):
     node: str
     address: str
     inbound: str
-    state: Literal["passing", "warning", "critical", "suspect", "draining"]
+    state: Literal["passing", "warning", "critical", "suspect", "draining", "damped"]
     ejected: bool
     subsets: tuple[str, ...]
     tags: tuple[str, ...]
     ewma_ms: float
-    output: str  # of its failing checks
+    output: str  # of its failing checks; why it is damped
+    proof: str = ""  # of a suspect: was a handshake with its identity good lately? good, bad, unknown
 
 
 class Setting(Shape, frozen=True, kw_only=True):
@@ -180,13 +188,20 @@ class ServiceView(Shape, frozen=True, kw_only=True):
 
 
 class DocumentRow(Shape, frozen=True, kw_only=True):
-    """`state`: in-force, rejected (last good kept), held."""
+    """`state`: in-force, rejected (last good kept), held (gone from the store, kept), waiting (for the endpoints
+    that it leads to), elsewhere (about services that this host neither calls nor hosts)."""
 
     kind: str
     name: str
     version: int
     digest: str
     state: str
+
+
+class DeleteRequest(Shape, frozen=True, kw_only=True):
+    """`<kind>/<name>` each, deleted on purpose: however many they are, no host holds them."""
+
+    documents: tuple[str, ...]
 
 
 class Applied(Shape, frozen=True, kw_only=True):

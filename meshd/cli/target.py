@@ -14,7 +14,11 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
+from meshd.cli.output import note
+
 DEFAULT_API = "/run/meshd/api.sock"
+
+MISSING = "x-meshd-missing"  # why an answer shows less than everything
 
 T = TypeVar("T")
 
@@ -92,7 +96,10 @@ class Target:
         return data, {name.lower(): value for name, value in answer.getheaders()}
 
     def read(self, path: str, shape: type[T], *, query: Mapping[str, object] | None = None) -> T:
-        return msgspec.json.decode(self.call("GET", path, query=query)[0], type=shape)
+        data, headers = self.call("GET", path, query=query)
+        if MISSING in headers:
+            note(headers[MISSING])
+        return msgspec.json.decode(data, type=shape)
 
     def send(self, path: str, value: Any, shape: type[T]) -> T:
         return msgspec.json.decode(self.call("POST", path, body=msgspec.json.encode(value))[0], type=shape)

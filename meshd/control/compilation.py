@@ -11,6 +11,7 @@ from meshd.control.documents import Documents, Name
 from meshd.control.identity import Identities
 from meshd.control.register import Registrar
 from meshd.control.stored import Stored
+from meshd.control.subscriptions import Subscriptions
 from meshd.dataplane.client import Dataplane
 from policies.compile import Compiler
 from policies.compiled import AnyResource
@@ -20,7 +21,6 @@ from policies.schema.kinds import AnyDocument
 from policies.span import moved
 from policies.view import HostView
 from policies.view import Protocol as Spoken
-from registry import keys
 from registry.fold import Change, Fold
 from registry.model import Address, Endpoint
 
@@ -45,6 +45,7 @@ class Sources:
     documents: Documents
     cold_start: ColdStart
     dataplane: Dataplane
+    subscriptions: Subscriptions
 
 
 class Endpoints(Mapping[str, tuple[Endpoint, ...]]):
@@ -156,11 +157,12 @@ class Compilation:
             trust_domain=sources.identities.trust_domain,
             inbound=self._place.inbound,
             loopback=self._place.loopback,
-            local=sources.registrar.local,
+            local=sources.subscriptions.local(),
             endpoints=self._endpoints,
             documents=self._in_force(),
             access_log_path=self._place.access_log,
             unreadable=sources.documents.unreadable,
+            wanted=sources.subscriptions.wanted,
             meshed=self.meshed,
             spoken=self.spoken,
         )
@@ -168,15 +170,14 @@ class Compilation:
     @property
     def heard_documents(self) -> bool:
         """From the registry, or from the signed snapshot in its place."""
-        fold = self._sources.fold
-        return fold.listed | fold.restored >= {keys.POLICY, keys.CONFIG}
+        return self._sources.subscriptions.begun or self._sources.fold.usable
 
     def _in_force(self) -> Mapping[Name, AnyDocument]:
         """Until policy is heard what the disk remembers; nothing where the snapshot must not be used: calls are denied
         then, and older copies beside it would undo that."""
         sources = self._sources
         if self.heard_documents:
-            return sources.documents.good
+            return sources.subscriptions.documents()
         return {} if sources.cold_start.state.word in ("refused", "too old") else sources.documents.remembered()
 
     def _learn(self) -> None:

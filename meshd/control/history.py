@@ -15,7 +15,7 @@ import msgspec
 from registry import keys
 from registry.errors import Conflict, RegistryError
 from registry.model import Document
-from registry.store import Entry, Store
+from registry.store import Entry, Op, Store
 
 LATER = 2.0  # seconds that an applying meshctl has to write its own entry
 UNKNOWN = "unknown (written to the store directly)"
@@ -29,16 +29,42 @@ class Past(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     text: str
 
 
+class Deletion(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """The value of `history/<kind>/<name>/deleted`: versions up to this one were deleted on purpose."""
+
+    at: str
+    who: str
+    version: int
+
+
 class Log(Protocol):
     def warning(self, event: str, **fields: object) -> None: ...
 
 
 async def write(store: Store, document: Document, who: str, now: float) -> None:
     """Record one accepted version; one that is recorded already stays as it is. Raises as `Store.put`."""
-    at = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    value = msgspec.json.encode(Past(at=at, who=who, text=document.text.decode()))
+    value = msgspec.json.encode(Past(at=_stamp(now), who=who, text=document.text.decode()))
     with contextlib.suppress(Conflict):
         await store.put(keys.history(document.kind, document.name, document.version), value, expect=0)
+
+
+def deletion(kind: str, name: str, version: int, who: str, now: float) -> Op:
+    """What belongs into the transaction that deletes a document, so that every host can see that it was meant."""
+    value = msgspec.json.encode(Deletion(at=_stamp(now), who=who, version=version))
+    return Op(key=keys.deletion(kind, name), value=value)
+
+
+async def was_meant(store: Store, kind: str, name: str, version: int) -> bool:
+    """Was this version, or a later one, deleted on purpose? Raises as `Store.get`."""
+    entry = await store.get(keys.deletion(kind, name))
+    try:
+        return entry is not None and msgspec.json.decode(entry.value, type=Deletion).version >= version
+    except msgspec.DecodeError:
+        return False
+
+
+def _stamp(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def newest_first(entries: Iterable[Entry]) -> list[tuple[int, bytes]]:

@@ -65,6 +65,7 @@ class Registrar:
         self._local: dict[str, Local] = {}
         self._withdrawals: set[InstanceKey] = set()
         self._left: dict[InstanceKey, tuple[Instance, float]] = {}  # deregistered, until the watch shows it
+        self._sought: dict[InstanceKey, float] = {}  # deregistered in an earlier run: looked for until then
         self._results: dict[tuple[str, str], CheckResult] = {}
         self._overdue = Overdue()
         self._adoption = Adoption(catalog, facts.inbound, facts.entitled, log)
@@ -83,6 +84,7 @@ class Registrar:
         if self._file.problem:
             self._log.error("registrations lost", problem=self._file.problem)
         self._withdrawals = set(saved.withdrawals)
+        self._sought = dict.fromkeys(saved.leaving, self._clock() + LEFT)
         named = {one.id for one in configured}
         for local in saved.local:
             if local.configured and local.instance.id not in named:
@@ -113,6 +115,15 @@ class Registrar:
                 mine[key] = _dialled(instance, self._app(instance.address))
         return tuple(mine[key] for key in sorted(mine))
 
+    @property
+    def hosted(self) -> frozenset[str]:
+        """Services with an instance on this host, whoever registered it, also while it leaves."""
+        now = self._clock()
+        left = [key for key, (_, until) in self._left.items() if now < until]
+        sought = [key for key, until in self._sought.items() if now < until]
+        keys = (*(one.instance.key for one in self._local.values()), *self._withdrawals, *left, *sought)
+        return frozenset(key.service for key in (*keys, *(self._stored or ()))) | self._catalog.foreign
+
     def seen(self, stored: Mapping[InstanceKey, Instance]) -> None:
         """What the registry holds for this node (from the fold, after its first listing)."""
         if self._stored != stored:
@@ -121,6 +132,7 @@ class Registrar:
             for key, one in stored.items():
                 if one.state == "withdrawn":
                     self._left.pop(key, None)  # from here on the registry says how long it is served
+                    self._catalog.finish(key)
             self._dirty.set()
             if gone:
                 self.on_change()
@@ -359,7 +371,8 @@ class Registrar:
 
     def _save(self) -> None:
         local = tuple(self._local[name] for name in sorted(self._local))
-        self._file.save(Saved(local=local, withdrawals=tuple(sorted(self._withdrawals))))
+        leaving = tuple(sorted(self._left.keys() | self._sought.keys()))
+        self._file.save(Saved(local=local, withdrawals=tuple(sorted(self._withdrawals)), leaving=leaving))
 
     def _forget_results(self, instance_id: str) -> None:
         self._overdue.forget(instance_id)

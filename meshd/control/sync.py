@@ -21,12 +21,14 @@ from meshd.control.identity import Identities
 from meshd.control.lease import Lease
 from meshd.control.memory import Memory, Remembered
 from meshd.control.register import Registrar
+from meshd.control.subscriptions import Subscriptions
 from meshd.dataplane.client import Dataplane
 from policies.schema.kinds import AnyDocument
 from policies.schema.mesh import Mesh
 from registry import keys
 from registry.brake import MAX_REMOVAL_PERCENT, WINDOW, Limits
 from registry.errors import RegistryError
+from registry.flap import HALF_LIFE
 from registry.fold import Change, Fold
 from registry.store import Alive, Batch, Entry, Lost, Resync, Store, WatchEvent
 from registry.store_id import base
@@ -61,6 +63,7 @@ class Parts:
     memory: Memory
     cold_start: ColdStart
     compilation: Compilation
+    subscriptions: Subscriptions
 
 
 class Sync:
@@ -81,6 +84,7 @@ class Sync:
         self.index = 0
         self.on_trust: Callable[[], None] = lambda: None
         self.on_contact: Callable[[], None] = lambda: None
+        self.on_event: Callable[[str, WatchEvent], None] = lambda prefix, event: None
 
     def load(self) -> None:
         """What was known before a restart, until the registry says otherwise."""
@@ -95,6 +99,7 @@ class Sync:
 
     def poke(self) -> None:
         """Something of this host changed: instances, certificates, or the proxy was attached."""
+        self._parts.subscriptions.moved()
         self._dirty.set()
 
     # ---- events in --------------------------------------------------------------------------------------------------
@@ -102,8 +107,9 @@ class Sync:
     async def follow(self) -> None:
         """Take in the watcher's events, for ever."""
         fold, events = self._parts.fold, self._parts.watcher.events
+        self._subscribe()
         while True:
-            due = self._gate.deadline()
+            due = earliest(self._gate.deadline(), fold.next_settled())
             ready = self._gate.overdue(self._clock())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
@@ -113,27 +119,41 @@ class Sync:
                     ready += self._gate.admit(prefix, event, self._clock())
             for one in ready:
                 self._take(*one)
+            self._moved(fold.settle(self._clock()))
 
     def _take(self, prefix: str, event: WatchEvent) -> None:
         parts = self._parts
         before = bool(parts.fold.unreachable), parts.fold.complete
+        listed = len(parts.fold.listed)
         if prefix in parts.fold.unreachable and not isinstance(event, Lost):
             self.on_contact()
         change = parts.fold.apply(prefix, event, self._clock())
-        parts.compilation.moved(change)
         if isinstance(event, Batch | Resync | Alive):
             self.index = max(self.index, event.index)
         self._own(prefix, event)
         self._say(before)
         if change.store:
             self._store()
+        self._moved(change)
+        if len(parts.fold.listed) != listed or before[0] != bool(parts.fold.unreachable):
+            self._dirty.set()
+            parts.cold_start.changed()
+        self.on_event(prefix, event)
+
+    def meant(self, names: frozenset[Name]) -> None:
+        """Documents that the store has lost were deleted on purpose."""
+        self._moved(self._parts.fold.meant(names))
+
+    def _moved(self, change: Change) -> None:
+        parts = self._parts
+        parts.compilation.moved(change)
         if change.documents:
             self._documents()
         if change.trust:
             self._save.set()
             if parts.identities.learn(parts.fold.roots, self._revocations()):
                 self.on_trust()
-        if change or before != (bool(parts.fold.unreachable), parts.fold.complete):
+        if change:
             self._dirty.set()
             parts.cold_start.changed()
 
@@ -146,7 +166,7 @@ class Sync:
     def _own(self, prefix: str, event: WatchEvent) -> None:
         """What the registry holds of this host itself."""
         parts, stored = self._parts, self._parts.compilation.stored
-        if prefix == keys.SERVICES and stored.apply(event) and stored.instances is not None:
+        if prefix.startswith(keys.SERVICES) and stored.apply(prefix, event) and stored.instances is not None:
             parts.registrar.seen(stored.instances)
             self._dirty.set()
         listed = prefix == keys.LEASES and isinstance(event, Batch | Resync)
@@ -179,8 +199,14 @@ class Sync:
                                 version=refused.version, problems=refused.problems)  # fmt: skip
             if name in documents.unreadable:
                 self._look_up.put_nowait(name)
-        self._parts.fold.limits = limits(documents.good)
+        self._parts.fold.limits, self._parts.fold.half_life = limits(documents.good), half_life(documents.good)
         self._save.set()
+        self._parts.subscriptions.moved()
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        """Follow what documents and this host's instances ask for now; nothing is lost of what stays in force."""
+        self._moved(self._parts.subscriptions.refresh())
 
     def _say(self, before: tuple[bool, bool]) -> None:
         lost, complete = before
@@ -200,6 +226,7 @@ class Sync:
         while True:
             await self._wait()
             self._dirty.clear()
+            self._subscribe()
             pause = self._compiled_at + self._merge - self._clock()
             if pause > 0:
                 await asyncio.sleep(pause)
@@ -207,6 +234,7 @@ class Sync:
             self._parts.compilation.moved(self._parts.fold.expire(self._clock()))
             if self._silent():
                 await self._restore()
+            self._subscribe()
             if self._may_compile():
                 began = self._compiled_at = self._clock()
                 self._parts.compilation.compile()
@@ -215,8 +243,8 @@ class Sync:
     async def _wait(self) -> None:
         """Until something moved, a suspect's time is over, or an empty proxy has waited long enough."""
         now = self._clock()
-        deadlines = [self._parts.fold.next_deadline(now)]
-        if not self._parts.fold.usable:
+        deadlines = [self._parts.fold.next_deadline(now), self._parts.subscriptions.next_deadline()]
+        if not self._parts.subscriptions.begun:
             deadlines.append(self._started + PATIENCE if self._cold else now + PATIENCE / 3)
         known = [deadline for deadline in deadlines if deadline is not None]
         with contextlib.suppress(TimeoutError):
@@ -227,7 +255,8 @@ class Sync:
         """The registry has not listed everything in time, or not as ours, and nobody has asked for the snapshot."""
         fold = self._parts.fold
         waited = self._clock() - self._started >= PATIENCE
-        return self._cold and (bool(fold.foreign) if fold.complete else waited)
+        begun = self._parts.subscriptions.begun or fold.complete
+        return self._cold and (bool(fold.foreign) if begun else waited)
 
     async def _restore(self) -> None:
         """Put the saved snapshot in the place of a registry that is silent."""
@@ -236,14 +265,18 @@ class Sync:
         found = await parts.cold_start.load()
         if found is None:
             return
-        parts.compilation.moved(parts.fold.restore(found.entries(), found.vanished, self._clock()))
+        restored = parts.fold.restore(found.entries(), found.vanished, self._clock(), found.followed)
+        parts.compilation.moved(restored)
         self.index = max(self.index, found.index)
         self._documents()
+        parts.subscriptions.begun = True  # what the snapshot does not know is held back, service by service
         if parts.identities.learn(parts.fold.roots, self._revocations()):
             self.on_trust()
 
     def _may_compile(self) -> bool:
-        if self._parts.fold.usable:
+        subscriptions = self._parts.subscriptions
+        subscriptions.begun = subscriptions.begun or self._parts.fold.usable
+        if subscriptions.begun:
             return True
         link = self._parts.dataplane.link
         waited = self._clock() - self._started >= PATIENCE
@@ -294,6 +327,17 @@ def limits(documents: Mapping[Name, AnyDocument]) -> Limits:
         percent=MAX_REMOVAL_PERCENT if percent is None else percent / 100,
         window=WINDOW if window is None else window / 1000,
     )
+
+
+def half_life(documents: Mapping[Name, AnyDocument]) -> float:
+    """`Registry{FlapHalfLife}` of the mesh document, in seconds."""
+    mesh = documents.get((Mesh.kind, Mesh.kind))
+    found = mesh.registry.flap_half_life_ms if isinstance(mesh, Mesh) else None
+    return HALF_LIFE if found is None else found / 1000
+
+
+def earliest(*deadlines: float | None) -> float | None:
+    return min((one for one in deadlines if one is not None), default=None)
 
 
 __all__ = ["Change", "Parts", "Sync"]

@@ -26,6 +26,7 @@ from registry.errors import Denied, NotFound, TooLarge, Unavailable
 from registry.store import Alive, Behavior, Entry, Lease, Listing, Lost, Op, Watch, WatchEvent
 
 MAX_VALUE = 512 * 1024  # bytes, Consul's kv_max_value_size
+MAX_WATCHES = 100  # blocking queries of one host: each is a connection, and work for the servers on every write
 MAX_WAIT = 60.0  # seconds: proxies and NATs between drop what is silent for longer
 FIRST_PAUSE = 0.1  # seconds, doubled with each failure, then any part of it (full jitter)
 LONGEST_PAUSE = 10.0
@@ -62,6 +63,7 @@ class ConsulStore:
     """
 
     max_value = MAX_VALUE
+    max_watches: int | None = MAX_WATCHES
 
     def __init__(
         self,
@@ -93,6 +95,12 @@ class ConsulStore:
 
     async def list(self, prefix: str) -> Listing:
         index, entries = await self._read(prefix, (("recurse", "1"),))
+        return Listing(tuple(entries), index)
+
+    async def glance(self, selector: str) -> Listing:
+        """What any server knows, not only the leader: cheap, and perhaps a moment old."""
+        whole = (("recurse", "1"),) if selector.endswith("/") else ()
+        index, entries = await self._read(selector, (*whole, ("stale", "1")))
         return Listing(tuple(entries), index)
 
     async def index(self, prefix: str, *, exact: bool = False) -> int:
@@ -216,16 +224,16 @@ class ConsulStore:
 
     # ---- watches ------------------------------------------------------------------------------------------------
 
-    def watch(self, prefix: str, *, after: int | None = None) -> Watch:
-        return self._watch(prefix, after)
+    def watch(self, selector: str, *, after: int | None = None) -> Watch:
+        return self._watch(selector, after)
 
-    async def _watch(self, prefix: str, after: int | None) -> AsyncGenerator[WatchEvent, None]:
+    async def _watch(self, selector: str, after: int | None) -> AsyncGenerator[WatchEvent, None]:
         view = View(after)
         failures = idle = 0
         while not self._links.closed:
             asked = time.monotonic()
             try:
-                index, entries = await self._read(prefix, self._poll(view.ask))
+                index, entries = await self._read(selector, self._poll(selector, view.ask))
             except (Unavailable, NotFound, TooLarge) as error:
                 view.forget_index()
                 if self._links.closed:
@@ -243,8 +251,8 @@ class ConsulStore:
             if idle > 1:  # the server does not block: do not spin
                 await self._backoff.pause(min(0.1, IDLE_PAUSE * idle))
 
-    def _poll(self, index: int) -> tuple[tuple[str, str], ...]:
-        read = (("recurse", "1"),)
+    def _poll(self, selector: str, index: int) -> tuple[tuple[str, str], ...]:
+        read = () if keys.is_key(selector) else (("recurse", "1"),)
         return (*read, ("index", str(index)), ("wait", durations.render(self._wait))) if index else read
 
     async def close(self) -> None:

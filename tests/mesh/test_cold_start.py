@@ -33,7 +33,11 @@ class Story:
         self.url = f"http://{self.b.address}:{UPSTREAM}/"
         wait_for("the call passes", lambda: self.status() == 200, 20)
         for host in (self.b, self.c):
-            wait_for("its snapshot holds it all", lambda at=host: holds(at, b"api-1", b"web-1", b"intentions"), 15)
+            wait_for(
+                "its snapshot holds it all",
+                lambda at=host: holds(at, b"api-1", b"web-1" if at is self.b else b"intentions"),
+                15,
+            )
 
     def status(self) -> int:
         return http("GET", self.url).status

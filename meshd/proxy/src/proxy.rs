@@ -14,6 +14,7 @@ use crate::control::{self, Holder};
 use crate::events::Events;
 use crate::identity::Keys;
 use crate::logging::log;
+use crate::probe::Prober;
 use crate::runtime::{Common, Threads};
 use crate::snapshot::{Registry, Snapshot};
 use crate::tables::Tables;
@@ -53,6 +54,7 @@ struct Proxy {
     registry: Registry,
     snap: Arc<Snapshot>,
     threads: Rc<Threads>,
+    prober: Prober,
     listeners: Listeners,
     events: Events,
     queue: mpsc::Receiver<Event>,
@@ -123,6 +125,7 @@ impl Proxy {
             registry,
             snap,
             threads,
+            prober: Prober::start(start, events.clone())?,
             listeners: Listeners::default(),
             events,
             queue,
@@ -250,6 +253,7 @@ impl Proxy {
                 });
             }
         };
+        self.prober.follow(&snap);
         self.threads.swap(&snap).await;
         self.snap = snap;
         self.holder.commit(candidate);

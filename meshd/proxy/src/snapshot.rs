@@ -1,11 +1,15 @@
 //! What all threads share: one snapshot per update, and the few exact limits that outlive it (carried over by name).
 
-use crate::balance::outlier::{Ejection, Rule};
+mod service;
+
+pub use service::SharedService;
+
+use crate::config::State;
 use crate::identity::Keys;
-use crate::retry::budget::{Budget, History};
-use crate::tables::{Rejection, Tables};
+use crate::retry::budget::History;
+use crate::tables::{Endpoint, Rejection, Service, Tables};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Everything in force, swapped whole. Each thread holds one `Arc` of it, requests borrow.
@@ -20,64 +24,9 @@ pub struct Snapshot {
     pub version: u64,
 }
 
-/// A destination's budget and ejections.
-#[derive(Default)]
-pub struct SharedService {
-    pub budget: Budget,
-    ejections: Mutex<HashMap<Box<str>, Ejected>>,
-    /// Grows when `ejections` change; threads look at it once per tick.
-    version: AtomicU64,
-}
-
-impl std::fmt::Debug for SharedService {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SharedService").finish_non_exhaustive()
-    }
-}
-
-#[derive(Clone, Copy, Default)]
-struct Ejected {
-    state: Ejection,
-    announced: bool,
-}
-
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     // a panic aborts the process, so the lock is never poisoned
     m.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl SharedService {
-    /// Ejects `endpoint` if the rule lets it; `total` endpoints are there. Returns for how long.
-    pub fn eject(&self, endpoint: &str, rule: &Rule, total: usize, now_ms: u64) -> Option<u64> {
-        let mut all = lock(&self.ejections);
-        let out = all.values().filter(|e| e.state.active(now_ms)).count();
-        let one = all.entry(endpoint.into()).or_default();
-        let ms = one.state.eject(rule, out, total, now_ms)?;
-        one.announced = true;
-        self.version.fetch_add(1, Relaxed);
-        Some(ms)
-    }
-
-    #[inline]
-    pub fn version(&self) -> u64 {
-        self.version.load(Relaxed)
-    }
-
-    /// Until when an endpoint is out.
-    pub fn ejected_until(&self, endpoint: &str) -> u64 {
-        lock(&self.ejections).get(endpoint).map_or(0, |e| e.state.until_ms)
-    }
-
-    /// Endpoints whose ejection ended since the last call.
-    fn restored(&self, now_ms: u64) -> Vec<Box<str>> {
-        let mut all = lock(&self.ejections);
-        let over = all.iter_mut().filter(|(_, e)| e.announced && !e.state.active(now_ms));
-        over.map(|(name, e)| {
-            e.announced = false;
-            name.clone()
-        })
-        .collect()
-    }
 }
 
 /// A local instance's connection limit.
@@ -119,6 +68,13 @@ impl Drop for Entered {
     }
 }
 
+/// The endpoints that the registry has lost, but for those of this host: they are called without a wire. One that is
+/// never called, because its service has meshed instances and it is none, is not asked either.
+pub fn suspects<'t>(t: &'t Tables, s: &'t Service) -> impl Iterator<Item = &'t Endpoint> {
+    let all = s.endpoints.iter().map(|id| t.endpoint(*id)).filter(|e| e.state == State::Suspect);
+    all.filter(|e| (e.mesh.is_some() || !s.meshed) && t.inbound_id(&e.name).is_none())
+}
+
 /// What the control thread carries from snapshot to snapshot.
 #[derive(Default)]
 pub struct Registry {
@@ -136,6 +92,7 @@ impl Registry {
         let mut services = Vec::with_capacity(tables.services.len());
         for s in &tables.services {
             let kept = old.remove(&s.name).unwrap_or_default();
+            kept.0.suspect(suspects(&tables, s).map(|e| (&*e.name, e.reached_at())));
             services.push(kept.0.clone());
             self.services.insert(s.name.clone(), kept);
         }
@@ -165,6 +122,11 @@ impl Registry {
         self.services.iter().map(|(n, (s, _))| (n.clone(), s.budget.exhausted())).filter(|(_, n)| *n > 0).collect()
     }
 
+    /// Suspects, and what speaks for each: good, bad, unknown.
+    pub fn suspects(&self, now_ms: u64) -> HashMap<Box<str>, &'static str> {
+        self.services.values().flat_map(|(s, _)| s.suspects(now_ms)).collect()
+    }
+
     pub fn inbound(&self, name: &str) -> Option<&Arc<SharedInbound>> {
         self.inbounds.get(name)
     }
@@ -183,18 +145,5 @@ mod tests {
         drop(a);
         assert!(i.enter(2).is_some());
         assert!(i.enter(0).is_some());
-    }
-
-    #[test]
-    fn an_ejection_is_known_to_all_and_its_end_is_told_once() {
-        let s = SharedService::default();
-        let rule =
-            Rule { consecutive_failures: 1, base_ejection_ms: 100, max_ejection_percent: 5000, interval_ms: 1000 };
-        assert_eq!(s.eject("a", &rule, 2, 10), Some(100));
-        assert_eq!(s.eject("b", &rule, 2, 20), None, "half are out");
-        assert_eq!((s.version(), s.ejected_until("a"), s.ejected_until("b")), (1, 110, 0));
-        assert!(s.restored(50).is_empty());
-        assert_eq!(s.restored(110), [Box::from("a")]);
-        assert!(s.restored(120).is_empty());
     }
 }

@@ -111,7 +111,7 @@ impl Local {
         h
     }
 
-    fn collect(&self, now_ms: u64, out: &mut Stats) {
+    fn collect(&self, now_ms: u64, unix_at_start_ms: u64, out: &mut Stats) {
         for (e, s) in self.tables().endpoints.iter().zip(self.balance.endpoints()) {
             out.endpoints.push(EndpointStat {
                 name: e.name.to_string(),
@@ -120,7 +120,8 @@ impl Local {
                 ewma_ms: s.ewma.ms(),
                 successes: s.successes(),
                 failures: s.failures(),
-                last_success: s.last_success_unix_ms() as f64 / 1000.0,
+                last_success: s.last_success_ms().map_or(0.0, |at| (unix_at_start_ms + at) as f64 / 1000.0),
+                proof: String::new(),
             });
         }
     }
@@ -256,7 +257,8 @@ impl Worker {
         local.fold_hits(&self.metrics);
         self.old.borrow().iter().for_each(|o| o.fold_hits(&self.metrics));
         self.metrics.collect(&mut out);
-        local.collect(self.clock.coarse_ms(), &mut out);
+        let now = self.clock.coarse_ms();
+        local.collect(now, self.clock.unix_ms() - now, &mut out);
         out
     }
 }
@@ -267,8 +269,11 @@ pub struct Open(Rc<Worker>);
 impl Open {
     pub fn new(w: &Rc<Worker>) -> Open {
         if w.connections.get() == 0 {
-            // the ticker was slow while nobody was here: deadlines start from the time of now
+            // the ticker was slow while nobody was here: deadlines start from the time of now, and nobody is called who
+            // was found to be out meanwhile
             w.clock.tick();
+            let local = w.local();
+            local.balance.tick(&local.snap, w.clock.coarse_ms());
         }
         w.connections.set(w.connections.get() + 1);
         Open(w.clone())

@@ -2,10 +2,13 @@
 
 pub mod ewma;
 pub mod outlier;
+#[cfg(test)]
+mod tests;
 
 use crate::config::{Outlier, State};
 use crate::snapshot::{SharedService, Snapshot};
-use crate::tables::{EndpointId, Leg, ServiceId, Tables};
+use crate::suspect::{Proof, WINDOW_MS};
+use crate::tables::{self, EndpointId, Leg, ServiceId, Tables};
 use ewma::Ewma;
 use outlier::{Row, Rule};
 use std::cell::{Cell, RefCell};
@@ -18,11 +21,12 @@ pub struct Endpoint {
     pub ewma: Ewma,
     row: Cell<Row>,
     ejected_until_ms: Cell<u64>,
-    /// A suspect endpoint that could not be reached gets nothing more until the registry says otherwise.
-    given_up: Cell<bool>,
+    /// A suspect gets requests until then.
+    proven_until_ms: Cell<u64>,
     successes: Cell<u64>,
     failures: Cell<u64>,
-    last_success_unix_ms: Cell<u64>,
+    /// Milliseconds since the proxy's start.
+    last_success_ms: Cell<Option<u64>>,
 }
 
 impl Endpoint {
@@ -34,8 +38,9 @@ impl Endpoint {
         self.failures.get()
     }
 
-    pub fn last_success_unix_ms(&self) -> u64 {
-        self.last_success_unix_ms.get()
+    /// Milliseconds since the proxy's start.
+    pub fn last_success_ms(&self) -> Option<u64> {
+        self.last_success_ms.get()
     }
 
     pub fn is_ejected(&self, now_ms: u64) -> bool {
@@ -127,17 +132,17 @@ impl Balancer {
     /// Over `snap`, taking over by name what `before` (with its tables) knew.
     pub fn new(snap: &Snapshot, before: Option<(&Balancer, &Tables)>, now_ms: u64) -> Balancer {
         let tables = &snap.tables;
-        let mut known: HashMap<&str, (&Rc<Endpoint>, State)> = HashMap::new();
+        let mut known: HashMap<&str, (&Rc<Endpoint>, &tables::Endpoint)> = HashMap::new();
         if let Some((b, t)) = before {
-            known.extend(t.endpoints.iter().zip(&b.endpoints).map(|(e, s)| (&*e.name, (s, e.state))));
+            known.extend(t.endpoints.iter().zip(&b.endpoints).map(|(e, s)| (&*e.name, (s, e))));
         }
         let endpoints = tables
             .endpoints
             .iter()
             .map(|e| match known.get(&*e.name) {
-                Some((s, state)) => {
-                    if *state != e.state {
-                        s.given_up.set(false);
+                Some((s, was)) => {
+                    if e.state == State::Suspect && was.state != State::Suspect {
+                        vouch(snap, s, was, e.service);
                     }
                     Rc::clone(s)
                 }
@@ -197,24 +202,29 @@ impl Balancer {
         else {
             return;
         };
+        // before the reading: what changes meanwhile is read again at the next tick
         g.seen.set(shared.version());
         let mut next = u64::MAX;
-        for e in &service.endpoints {
-            let until = if shared.version() == 0 { 0 } else { shared.ejected_until(&tables.endpoint(*e).name) };
-            if let Some(s) = self.endpoint(*e) {
-                s.ejected_until_ms.set(until);
+        shared.read(|judged| {
+            for e in &service.endpoints {
+                let (Some(s), known) = (self.endpoint(*e), tables.endpoint(*e)) else { continue };
+                let suspect = known.state == State::Suspect;
+                let ejected = judged.ejected_until(&known.name);
+                let proven = if suspect { judged.proven_until(&known.name) } else { 0 };
+                s.ejected_until_ms.set(ejected);
+                s.proven_until_ms.set(proven);
+                next = [ejected, proven].into_iter().filter(|at| *at > now_ms).fold(next, u64::min);
             }
-            if until > now_ms {
-                next = next.min(until);
-            }
-        }
+        });
         g.next_change_ms.set(next);
         let may = |e: EndpointId| {
             let known = tables.endpoint(e);
+            let here = tables.inbound_id(&known.name).is_some();
             // a service seen with a meshed instance is never called in plaintext; a call on this host needs no wire
-            let reachable = known.mesh.is_some() || !service.meshed || tables.inbound_id(&known.name).is_some();
-            let lost = |s: &Endpoint| s.given_up.get() && known.state == State::Suspect;
-            let free = self.endpoint(e).is_some_and(|s| !s.is_ejected(now_ms) && !lost(s));
+            let reachable = known.mesh.is_some() || !service.meshed || here;
+            // nor does it need a proof of who is there
+            let sure = |s: &Endpoint| known.state != State::Suspect || here || s.proven_until_ms.get() > now_ms;
+            let free = self.endpoint(e).is_some_and(|s| !s.is_ejected(now_ms) && sure(s));
             known.state.takes_requests() && reachable && free
         };
         *g.all.borrow_mut() = Candidates::build(&service.endpoints, tables, may);
@@ -225,10 +235,10 @@ impl Balancer {
 
     /// Notes a success.
     #[inline]
-    pub fn success(&self, id: EndpointId, now_unix_ms: u64) {
+    pub fn success(&self, id: EndpointId, now_ms: u64) {
         let Some(e) = self.endpoint(id) else { return };
         e.successes.set(e.successes.get() + 1);
-        e.last_success_unix_ms.set(now_unix_ms);
+        e.last_success_ms.set(Some(now_ms));
         let mut row = e.row.get();
         if !row.is_clear() {
             row.success();
@@ -236,15 +246,19 @@ impl Balancer {
         }
     }
 
+    /// A suspect could not be reached: a request that finds it out counts as a probe. True: that is news.
+    pub fn unreachable(&self, snap: &Snapshot, id: EndpointId, now_ms: u64) -> bool {
+        let known = snap.tables.endpoint(id);
+        let Some(shared) = snap.services.get(known.service.index()) else { return false };
+        let news = known.state == State::Suspect && shared.judge(&known.name, known.reached_at(), Proof::Bad, now_ms);
+        if news {
+            self.rebuild(snap, known.service, now_ms);
+        }
+        news
+    }
+
     /// Notes a failure; returns for how long the endpoint is ejected, if it is now.
-    pub fn failure(
-        &self,
-        snap: &Snapshot,
-        id: EndpointId,
-        outlier: &Outlier,
-        could_not_connect: bool,
-        now_ms: u64,
-    ) -> Option<u64> {
+    pub fn failure(&self, snap: &Snapshot, id: EndpointId, outlier: &Outlier, now_ms: u64) -> Option<u64> {
         let e = self.endpoint(id)?;
         e.failures.set(e.failures.get() + 1);
         let known = snap.tables.endpoint(id);
@@ -252,10 +266,6 @@ impl Balancer {
         let others = snap.tables.service(known.service).endpoints.iter().filter(|o| **o != id);
         let levels = others.filter_map(|o| self.endpoint(*o)).map(|o| o.ewma.level(now_ns));
         e.ewma.fail(levels.fold(f64::INFINITY, f64::min), now_ns);
-        if could_not_connect && known.state == State::Suspect {
-            e.given_up.set(true);
-            self.rebuild(snap, known.service, now_ms);
-        }
         let rule = rule(outlier);
         let mut row = e.row.get();
         let long = row.failure(&rule, now_ms);
@@ -271,66 +281,18 @@ impl Balancer {
     }
 }
 
+/// An answer that came before the endpoint turned suspect speaks for it until the first probe.
+fn vouch(snap: &Snapshot, s: &Endpoint, was: &tables::Endpoint, service: ServiceId) {
+    if let (Some(shared), Some(at)) = (snap.services.get(service.index()), s.last_success_ms.get()) {
+        shared.vouch(&was.name, was.reached_at(), at + WINDOW_MS);
+    }
+}
+
 fn rule(o: &Outlier) -> Rule {
     Rule {
         consecutive_failures: o.consecutive_failures,
         base_ejection_ms: o.base_ejection_ms,
         max_ejection_percent: o.max_ejection_percent,
         interval_ms: o.interval_ms,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn states(n: usize) -> Vec<Rc<Endpoint>> {
-        (0..n).map(|_| Rc::default()).collect()
-    }
-
-    fn candidates(n: u32, weights: &[u64]) -> Candidates {
-        let mut sum = 0;
-        let sums = weights.iter().map(|w| {
-            sum += w;
-            sum
-        });
-        Candidates { members: (0..n).map(EndpointId).collect(), sums: sums.collect() }
-    }
-
-    fn spread(c: &Candidates, s: &[Rc<Endpoint>], without: Option<EndpointId>) -> Vec<u32> {
-        let (mut x, mut hits) = (0x9E37_79B9_7F4A_7C15u64, vec![0; s.len()]);
-        for _ in 0..20_000 {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            if let Some(id) = c.pick(s, without, x, 0) {
-                hits[id.index()] += 1;
-            }
-        }
-        hits
-    }
-
-    #[test]
-    fn equal_endpoints_share_and_the_dear_one_is_avoided() {
-        let (c, s) = (candidates(4, &[]), states(4));
-        assert!(spread(&c, &s, None).iter().all(|h| (4000..6000).contains(h)));
-        s[2].ewma.begin();
-        assert!(spread(&c, &s, None)[2] < 100, "the others were never asked");
-    }
-
-    #[test]
-    fn weights_shape_the_choice() {
-        let (c, s) = (candidates(3, &[1, 1, 8]), states(3));
-        let hits = spread(&c, &s, None);
-        assert!(hits[2] > 9000, "{hits:?}");
-    }
-
-    #[test]
-    fn another_endpoint_is_taken_when_there_is_one() {
-        let (c, s) = (candidates(3, &[]), states(3));
-        assert_eq!(spread(&c, &s, Some(EndpointId(1)))[1], 0);
-        let one = candidates(1, &[]);
-        assert_eq!(one.pick(&s, Some(EndpointId(0)), 5, 0), Some(EndpointId(0)));
-        assert_eq!(candidates(0, &[]).pick(&s, None, 5, 0), None);
     }
 }

@@ -1,9 +1,9 @@
 //! The TLS configurations of this host's instances, rebuilt only where certificate, trust or protocol changed.
 
 use super::verify::{AnyClient, TrustBundle};
-use super::{ALPN_FOREIGN, ALPN_HTTP, ALPN_TCP, provider};
+use super::{ALPN_FOREIGN, ALPN_HTTP, ALPN_PROBE, ALPN_TCP, Peering, provider};
 use crate::config::Protocol;
-use crate::tables::{Identity, InboundId, Rejection, Tables};
+use crate::tables::{Identity, InboundId, MeshAddress, Rejection, Tables};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
@@ -118,6 +118,12 @@ impl Keys {
         self.own.get(instance)
     }
 
+    /// As `instance` to the identity that must answer at `to`; None: this host has no identity for it yet, or no trust.
+    pub fn peering<'a>(&'a self, instance: &str, to: &'a MeshAddress) -> Option<Peering<'a>> {
+        let (own, trust) = (self.own.get(instance)?, self.trust.as_ref()?);
+        Some(Peering { own, trust, want: to.spiffe.as_str(), server_name: &to.server_name })
+    }
+
     /// By SNI, any case.
     pub(super) fn server(&self, sni: &str) -> Option<(InboundId, Arc<ServerConfig>)> {
         let s = match self.servers.get(sni) {
@@ -140,9 +146,10 @@ fn server(
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(own.key.clone())));
     c.send_tls13_tickets = 0;
     c.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    // the first of ours that the peer offers: who probes also offers what an older proxy knows
     c.alpn_protocols = match protocol {
-        Protocol::Http => vec![ALPN_HTTP.to_vec(), ALPN_FOREIGN.to_vec()],
-        Protocol::Tcp => vec![ALPN_TCP.to_vec()],
+        Protocol::Http => vec![ALPN_PROBE.to_vec(), ALPN_HTTP.to_vec(), ALPN_FOREIGN.to_vec()],
+        Protocol::Tcp => vec![ALPN_PROBE.to_vec(), ALPN_TCP.to_vec()],
     };
     Ok(Arc::new(c))
 }

@@ -336,7 +336,7 @@ impl<'r, 't> Attempts<'r, 't> {
     #[inline]
     fn succeeded(&self, id: EndpointId) {
         self.count(Counted::Success);
-        self.local.balance.success(id, self.w.clock.unix_ms());
+        self.local.balance.success(id, self.w.clock.coarse_ms());
     }
 
     fn failed(&self, id: EndpointId, outcome: Counted, could_not_connect: bool) {

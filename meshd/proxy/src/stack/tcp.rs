@@ -138,7 +138,7 @@ async fn reach<'t>(
         deadline.disarm();
         if let Ok(Ok(up)) = opened {
             w.metrics.attempt(handle, Outcome::Success);
-            local.balance.success(id, w.clock.unix_ms());
+            local.balance.success(id, w.clock.coarse_ms());
             return Some((up, id, place));
         }
         if let Ok(Err(e)) = opened
@@ -182,14 +182,8 @@ fn target<'t>(from: &'t Origin, id: EndpointId, allow_plaintext: bool) -> Option
         return (allow_plaintext && !t.service(endpoint.service).meshed).then_some(Target::Plain(endpoint.address));
     };
     let keys = &from.local.snap.keys;
-    Some(Target::Secured {
-        address: mesh.inbound,
-        own: keys.own(from.instance())?,
-        trust: keys.trust()?,
-        want: mesh.spiffe.as_str(),
-        server_name: &mesh.server_name,
-        alpn: ALPN_TCP,
-    })
+    let peering = keys.peering(from.instance(), mesh)?;
+    Some(Target::Secured { address: mesh.inbound, peering, alpn: ALPN_TCP })
 }
 
 /// A verified connection for a TCP instance of this host.

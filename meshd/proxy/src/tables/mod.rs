@@ -107,6 +107,13 @@ pub struct Endpoint {
     pub state: State,
 }
 
+impl Endpoint {
+    /// Where a caller of another host connects.
+    pub fn reached_at(&self) -> SocketAddr {
+        self.mesh.as_ref().map_or(self.address, |m| m.inbound)
+    }
+}
+
 /// How a meshed endpoint is reached, and who must answer there.
 #[derive(Debug)]
 pub struct MeshAddress {

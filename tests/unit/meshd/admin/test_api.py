@@ -155,6 +155,7 @@ def test_every_route_has_a_handler() -> None:
 @pytest.mark.parametrize(("method", "path", "body"), [
     ("POST", "/v1/mesh/apply", ALLOW),
     ("DELETE", "/v1/mesh/documents/service-intentions/web", ""),
+    ("POST", "/v1/mesh/delete", '{"documents": ["service-intentions/web"]}'),
     ("POST", "/v1/mesh/tokens", '{"kind": "operator", "name": "eve"}'),
     ("POST", "/v1/mesh/revocations", '{"serial": "00"}'),
     ("POST", "/v1/mesh/registry/adopt", "{}"),

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from meshd.admin import views
+from meshd.admin import views, whole
+from meshd.admin.whole import Whole
 from meshd.control.cold_start import State
 from policies.compiled import EndpointStat, Stats
 from registry import keys
@@ -26,7 +27,7 @@ def test_an_endpoint_shows_its_failing_checks_and_ejection() -> None:
     passing = CheckResult(check_id="d", status="passing", output="fine")
     instance = Instance(service="api", node="b", id="1", address="10.0.0.2", port=80, results=(failing, passing))
     stat = stats("api/b/1").endpoints[0]
-    row = views.endpoint_row(Endpoint(instance=instance, state="critical"), ("v1",), stat)
+    row = views.endpoint_row(Endpoint(instance=instance, state="critical"), ("v1",), stat, 0.0)
     assert (row.output, row.ejected, row.inbound, row.ewma_ms) == ("HTTP 500", True, "", 2.5)
 
 
@@ -34,15 +35,15 @@ async def test_ejected_endpoints_are_counted_as_such(single: Single) -> None:
     await single.register(Name="web", ID="web-1", Port=80)
     await until("known", lambda: single.agent.fold.services)
     seen = stats("web/a/web-1")
-    assert views.services(single.agent, seen)[0].ejected == 1
+    assert views.services(Whole(single.agent), seen)[0].ejected == 1
     assert views.facts(single.agent, seen).endpoints == {("web", "ejected"): 1}
     assert views.facts(single.agent, None).endpoints == {("web", "passing"): 1}
 
 
 async def test_keys_that_cannot_be_read_are_problems(single: Single) -> None:
     await single.store.put(keys.instance("web", "b", "1"), b"garbage")
-    await until("seen", lambda: single.agent.fold.problems)
-    assert views.problems(single.agent)[0].document == "services/web/b/1"
+    seen = await whole.read(single.agent, keys.SERVICES)
+    assert views.problems(seen)[0].document == "services/web/b/1"
 
 
 async def test_last_events_are_unix_times(single: Single) -> None:

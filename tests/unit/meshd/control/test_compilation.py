@@ -6,7 +6,8 @@ from meshd.control.cold_start import State
 from meshd.control.compilation import Endpoints
 from meshd.control.documents import Documents
 from registry import keys
-from registry.fold import WATCHED, Fold
+from registry.fold import Fold
+from registry.interest import EVERYTHING
 from registry.model import Document, Instance
 from registry.roster import MAX_ORPHAN
 from registry.store import Batch, Entry, Lost, Resync
@@ -26,7 +27,7 @@ async def test_documents_on_disk_are_in_force_until_the_registry_is_heard(fresh:
     agent.cold_start.state = State("too old")
     assert agent.compilation.view().documents == {}  # Registry.OldSnapshot: deny
     agent.cold_start.state = State()
-    for prefix in WATCHED:
+    for prefix in EVERYTHING:
         agent.sync._take(prefix, Resync(1, ()))
     assert agent.compilation.view().documents == {}
 

@@ -7,7 +7,7 @@ from meshd.control.sync import MERGE
 from registry import keys, snapshot
 from registry.brake import Limits
 from registry.ca.files import Layout
-from registry.fold import WATCHED
+from registry.interest import EVERYTHING
 from registry.model import Document
 from registry.snapshot import Snapshot
 from registry.store import Batch, Entry, Lost, Resync
@@ -40,10 +40,10 @@ async def test_the_wait_for_more_follows_the_cost_of_compiling(single: Single) -
 
 async def test_nothing_is_compiled_before_every_watch_has_listed(fresh: Single) -> None:
     sync = fresh.agent.sync
-    for prefix in WATCHED[:-1]:
-        sync._take(prefix, Resync(1, ()))
+    sync._subscribe()
+    for selector in sorted(fresh.agent.fold.wanted):
         assert not sync._may_compile()
-    sync._take(WATCHED[-1], Resync(1, ()))
+        sync._take(selector, Resync(1, ()))
     assert sync._may_compile()
 
 
@@ -53,14 +53,14 @@ async def test_a_lost_registry_changes_nothing_and_is_said_once(single: Single) 
     sync, updates = single.agent.sync, len(single.proxy.updates)
     woken: list[bool] = []
     sync.on_contact = lambda: woken.append(True)
-    for prefix in WATCHED:
+    for prefix in EVERYTHING:
         sync._take(prefix, Lost("gone"))
     await asyncio.sleep(3 * MERGE)  # sleep: nothing must happen in the time in which something would
     assert len(single.proxy.updates) == updates
     assert single.log.events().count("registry lost; the last state stays") == 1
     _, status = await single.call("GET", "/v1/mesh/status")
     assert not status["registry"]["reachable"]
-    sync._take(WATCHED[0], Batch(sync.index + 1))
+    sync._take(keys.LEASES, Batch(sync.index + 1))
     assert woken
 
 
@@ -68,7 +68,7 @@ async def test_an_empty_proxy_is_given_what_the_disk_knows(fresh: Single) -> Non
     agent = fresh.agent
     await fresh.proxy.start()
     agent.load()
-    for prefix in WATCHED:
+    for prefix in EVERYTHING:
         agent.sync._take(prefix, Lost("away"))
     running = await agent.supervisor.find()
     assert running is not None
@@ -123,7 +123,7 @@ async def test_a_start_beside_a_wiped_store_goes_on_with_the_snapshot(fresh: Sin
     await asyncio.to_thread(snapshot.write, fresh.host.data / "snapshot", kept, Layout(fresh.host.data))
     agent.load()
     agent.fold.pinned = "one"
-    for prefix in WATCHED:
+    for prefix in EVERYTHING:
         agent.sync._take(prefix, Resync(1, ()))
     assert agent.fold.foreign
     assert agent.sync._silent()

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from meshd.telemetry.metrics import Facts, render
-from policies.compiled import BUCKETS, Duration, Named, RequestCount, Stats
+from policies.compiled import BUCKETS, Duration, Named, ProbeCount, RequestCount, Stats
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "frames_from_proxy.json"
 FACTS = Facts(
@@ -51,6 +51,11 @@ def test_every_metric_of_the_contract_is_there() -> None:
         'meshd_build_info{node="a",version="1"} 1.0',
     ):
         assert line in page, line
+
+
+def test_probes_of_suspects_are_counted_by_result() -> None:
+    page = lines(msgspec.structs.replace(golden(), probes=(ProbeCount(service="api", result="bad", count=3),)))
+    assert 'meshd_suspect_probes_total{destination="api",result="bad"} 3.0' in page
 
 
 def test_buckets_are_cumulative_and_end_in_infinity() -> None:
