@@ -23,6 +23,7 @@ from policies.compile import Compiler, HostView
 from policies.compiled import Applied, Rejected
 from registry import keys, values
 from registry.fold import Fold
+from registry.interest import EVERYTHING
 from registry.model import Address, Instance, Mesh, Upstream
 from registry.store import Batch, Entry, Resync
 from tests.bench.control.result import Bar, Row, milliseconds
@@ -94,6 +95,7 @@ class Host:
 
     def list(self) -> None:
         """What a first listing brings."""
+        self._fold.want(EVERYTHING)
         entries = tuple(entry(instance(number, "passing"), 1) for number in range(self._count))
         self._fold.apply(keys.SERVICES, Resync(1, entries), 0.0)
         leases = [Entry(key=keys.lease(node(number)), value=b"{}", version=1, created=1) for number in range(NODES)]

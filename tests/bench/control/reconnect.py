@@ -96,8 +96,8 @@ def _row(
         "peak_calls_per_s": counter.peak(1.0), "requests_ok": report["ok"], "requests_failed": report["failed"],
     }  # fmt: skip
     line = (
-        f"{hosts} hosts back {settled:.2f} s after the store, {peak} in the busiest 100 ms, {counter.peak(1.0):.0f} calls "
-        f"and streams begun in the busiest second; requests: {report['ok']} answered, {report['failed']} failed"
+        f"{hosts} hosts back {settled:.2f} s after the store, {peak} in the busiest 100 ms, {counter.peak(1.0):.0f} "
+        f"calls and streams begun in the busiest second; requests: {report['ok']} answered, {report['failed']} failed"
     )
     invalid = "" if report["ok"] else "no request was answered"
     bars = [Bar("failed requests", float(str(report["failed"])), 0.0), Bar("settled s", settled, SETTLED)]

@@ -14,15 +14,16 @@ Values end in ` # <monotonic seconds at which they were sent>`: a comment to who
 import argparse
 import asyncio
 import json
-import random
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from meshd.tasks import Tasks
 from registry import keys
-from registry.fold import WATCHED, Fold
+from registry.fold import Fold
+from registry.interest import EVERYTHING
 from registry.store import Alive, Batch, Entry, Lost, Resync, SessionStore, WatchEvent
 from registry.watch import Watcher
 from tests.bench.control.stores import open_store
@@ -47,11 +48,24 @@ class Shared:
         return event
 
 
+class Lines:
+    """What a host logs goes to the process's stderr, which is a file."""
+
+    def info(self, event: str, **fields: object) -> None:
+        return None
+
+    def warning(self, event: str, **fields: object) -> None:
+        print(event, fields, file=sys.stderr, flush=True)
+
+    error = warning
+
+
 class Simulated:
     """The registry side of one host. Times are monotonic seconds, the same clock in all processes of a machine."""
 
     def __init__(self, store: SessionStore, shared: Shared) -> None:
-        self._watcher = Watcher(store, WATCHED, jitter=random.random)
+        self._tasks = Tasks("simulated", Lines())
+        self._watcher = Watcher(store, self._tasks.start)
         self._store = store
         self._shared = shared
         self.fold = Fold()
@@ -63,8 +77,12 @@ class Simulated:
 
     async def run(self) -> None:
         run = getattr(self._store, "run", None)
-        parts = [self._watcher.run(), self._follow()] + ([run()] if run is not None else [])
-        await asyncio.gather(*parts)
+        self.fold.want(EVERYTHING)
+        self._watcher.want(EVERYTHING)
+        try:
+            await asyncio.gather(self._follow(), self._tasks.failed(), *([run()] if run is not None else []))
+        finally:
+            await self._tasks.stop()
 
     async def _follow(self) -> None:
         while True:
