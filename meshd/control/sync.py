@@ -36,6 +36,7 @@ from registry.watch import Watcher
 
 MERGE = 0.02  # seconds: the longest that an event waits for others to be compiled with it
 SHARE = 4.0  # the wait as a multiple of what compiling took last: a burst costs a fifth of a core at most
+SOON = 0.05  # seconds that the disk waits for the proxy: what is written must not hold up what is pushed
 PATIENCE = 3.0  # seconds without the registry before a start goes on with what the disk knows
 
 
@@ -287,6 +288,7 @@ class Sync:
         """Write to disk what a restart needs when it changed, off the event loop."""
         while True:
             await self._save.wait()
+            await asyncio.sleep(SOON)
             self._save.clear()
             try:
                 if self._parts.compilation.heard_documents:  # before that it would forget what the disk remembers
