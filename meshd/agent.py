@@ -275,7 +275,8 @@ class Agent:
         """Who asks again what the store has told, and who says so."""
         pace = Pace(jitter=self.around.chance)
         reconcile = Reconcile(self.store, lambda: self.watcher.wanted, self._repair, self.log, pace)
-        deletions = Deletions(self.store, self.fold, self.sync.meant, self.log)
+        judges = bool(self.host.roles)
+        deletions = Deletions(self.store, self.fold, self.sync.explained, self.log, self.around.now, judges=judges)
         return reconcile, deletions, Alarms(self.fold, self.log, self.around.clock)
 
     def _capture(self) -> Snapshot | None:

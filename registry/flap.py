@@ -97,6 +97,13 @@ class Tracker:
         self._flaps.pop(key, None)
         self._up.pop(key, None)
 
+    def damps(self, service: str, now: float) -> bool:
+        """Whether one of the service's instances would be held back now, were it usable."""
+        return any(
+            one.damped and key.service == service and is_damped(one, now, self.half_life)
+            for key, one in self._flaps.items()
+        )
+
     def damped(self, usable: Collection[InstanceKey], now: float) -> Mapping[InstanceKey, Flaps]:
         """Which of a service's usable instances are held back now."""
         known = ((key, self._flaps[key]) for key in usable if key in self._flaps)

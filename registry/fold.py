@@ -8,7 +8,7 @@ each state of the registry means for traffic; the tests of this file have a test
 """
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,6 +21,7 @@ from registry.roster import MAX_ORPHAN, MAX_SUSPECT, Roster
 from registry.shelf import SETTLE, Shelf
 from registry.store import Alive, Batch, Entry, Lost, Resync, WatchEvent
 
+Verdict = Literal["meant", "believed", "held"]  # of a deletion
 MAX_DOCUMENT = 256 * 1024  # bytes
 
 
@@ -306,10 +307,21 @@ class Fold:
         """Let go of deleted documents that nobody has held meanwhile; call it at `next_settled`."""
         return _moved({prefix: shelf.expire(now) for prefix, shelf in self._shelves.items()})
 
-    def meant(self, names: Collection[tuple[str, str]]) -> Change:
-        """These documents, (kind, name), were deleted on purpose: let go of them, and count them for no wave."""
-        found = frozenset(keys.policy(*name) for name in names)
-        return _moved({keys.POLICY: self._policy.meant(found), keys.CONFIG: self._config.meant(found)})
+    def explain(self, verdicts: Mapping[tuple[str, str], Verdict], now: float) -> Change:
+        """What others know of deleted documents, by (kind, name). meant: on purpose, gone for good and part of no
+        wave; believed: no wave so far; held: part of one."""
+        named: dict[Verdict, set[str]] = {"meant": set(), "believed": set(), "held": set()}
+        for name, verdict in verdicts.items():
+            named[verdict].add(keys.policy(*name))
+        moved = {}
+        for prefix, shelf in ((keys.POLICY, self._policy), (keys.CONFIG, self._config)):
+            moved[prefix] = shelf.meant(named["meant"]) | shelf.hold(named["held"])
+            moved[prefix] |= shelf.believed(named["believed"], now)
+        return _moved(moved)
+
+    def await_word(self, seconds: float) -> None:
+        """Deleted documents stay in force for so long, for those who see more to say what is to be made of it."""
+        self._policy.settle = self._config.settle = seconds
 
     def adopt(self, now: float) -> Change:
         """An operator says that what vanished was meant to, and that the store is ours: nothing is held any more."""

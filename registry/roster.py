@@ -14,6 +14,7 @@ import msgspec
 
 from registry import brake, flap
 from registry.model import Endpoint, EndpointState, Instance, InstanceKey
+from registry.order import Order
 
 MAX_ORPHAN = 15 * 60.0  # seconds
 MAX_SUSPECT = 24 * 3600.0
@@ -31,6 +32,7 @@ class Roster:
         self._max_suspect = max_suspect
         self._by_service: dict[str, set[InstanceKey]] = {}
         self._by_node: dict[str, set[InstanceKey]] = {}
+        self._orders: dict[str, Order] = {}
         self._vanished: dict[InstanceKey, float] = {}  # since when the key is gone
         self._silent: dict[str, float] = {}  # nodes, since when the lease is gone
         self._leases_known = False
@@ -47,6 +49,7 @@ class Roster:
         before = self.instances.get(key)
         back = self._vanished.pop(key, None) is not None
         self.instances[key] = instance
+        self._orders.setdefault(key.service, Order()).touch(key)
         self._by_service.setdefault(key.service, set()).add(key)
         self._by_node.setdefault(key.node, set()).add(key)
         if self._leases_known and key.node not in self.leases:
@@ -122,13 +125,17 @@ class Roster:
 
     def endpoints(self, service: str, now: float, *, frozen: bool) -> tuple[Endpoint, ...]:
         """In the order of their keys. `frozen`: the registry is out of reach, so no doubt grows old."""
+        order = self._orders.get(service)
+        if order is None:
+            return ()
         ends = self._ends(service)
         damped = self.damped(service, now)
-        return tuple(
-            self._endpoint(key, damped.get(key))
-            for key in sorted(self._by_service.get(service, ()))
-            if frozen or ends.get(key, now + 1) > now
-        )
+
+        def show(key: InstanceKey) -> Endpoint | None:
+            used = key in self.instances and (frozen or ends.get(key, now + 1) > now)
+            return self._endpoint(key, damped.get(key)) if used else None
+
+        return order.endpoints(show, ends.keys() | damped.keys())
 
     def _endpoint(self, key: InstanceKey, flaps: flap.Flaps | None) -> Endpoint:
         if flaps is None:
@@ -139,6 +146,8 @@ class Roster:
 
     def damped(self, service: str, now: float) -> Mapping[InstanceKey, flap.Flaps]:
         """Instances that would be in use if they had not flapped."""
+        if not self.flaps.damps(service, now):
+            return {}  # without a look at all of them
         mine = self._by_service.get(service, set())
         return self.flaps.damped([key for key in mine if self._state(key) in flap.IN_USE], now)
 
@@ -204,7 +213,8 @@ class Roster:
         return {key: since + (self._max_suspect if key in held else self._max_orphan) for key, since in absent.items()}
 
     def _absent(self, service: str) -> dict[InstanceKey, float]:
-        mine = self._by_service.get(service, set())
+        silent = (self._by_node.get(node, set()) for node in self._silent)
+        mine = {key for keys in (self._vanished, *silent) for key in keys if key.service == service}
         return {key: since for key in mine if (since := self._absent_since(key)) is not None}
 
     def _held(self, service: str, absent: Mapping[InstanceKey, float]) -> frozenset[InstanceKey]:
@@ -249,6 +259,7 @@ class Roster:
 
     def _forget(self, key: InstanceKey) -> None:
         del self.instances[key]
+        self._orders[key.service].touch(key)
         self._vanished.pop(key, None)
         self._expired.discard(key)
         self._excused.discard(key)
@@ -257,6 +268,8 @@ class Roster:
             index[name].discard(key)
             if not index[name]:
                 del index[name]
+        if key.service not in self._by_service:
+            del self._orders[key.service]
         if key.node not in self._by_node:
             self._silent.pop(key.node, None)
 

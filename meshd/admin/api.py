@@ -203,7 +203,7 @@ class Desk:
         held = {name: version for name, version in fold.unexplained.items() if name in fold.held_documents}
         store, who = self._context.store(request), access.describe(caller)
         index = await delete.delete(store, names, held, who, agent.around.now())
-        agent.deletions.changed()
+        agent.deletions.look()
         return answers.json(request, {"index": index})
 
     async def post_apply(self, request: web.Request) -> web.StreamResponse:

@@ -51,8 +51,7 @@ class Sources:
 class Endpoints(Mapping[str, tuple[Endpoint, ...]]):
     """Endpoints by service, folded when asked for: a host needs few of a mesh's services.
 
-    The same tuple until the service is touched, and in the next one the same object for whoever did not move. A
-    service that nobody knows has no endpoints.
+    The same tuple until the service is touched. A service that nobody knows has no endpoints.
     """
 
     def __init__(self, fold: Fold, clock: Callable[[], float]) -> None:
@@ -80,12 +79,9 @@ class Endpoints(Mapping[str, tuple[Endpoint, ...]]):
         known = self._folded.get(service)
         if known is not None and service not in self._stale:
             return known
-        found = self._fold.endpoints(service, self._clock())
-        before = {id(one.instance): one for one in known or ()}
-        same = ((before.get(id(one.instance)), one) for one in found)
-        self._folded[service] = tuple(old if old == one else one for old, one in same)
         self._stale.discard(service)
-        return self._folded[service]
+        found = self._folded[service] = self._fold.endpoints(service, self._clock())
+        return found
 
     def __contains__(self, service: object) -> bool:
         return service in self._fold.services

@@ -154,8 +154,9 @@ class Identities:
         if signable - self._signable:
             for key in signable - self._signable:
                 self._attempts.pop(str(key), None)
-        self._signable = signable
-        self._work.set()
+        if (before, self._signable) != (self._wanted, signable):
+            self._signable = signable
+            self._work.set()
 
     def learn(self, roots: Mapping[str, bytes], revocations: Mapping[str, bytes]) -> bool:
         """Roots and revocations from the registry; True when the trust resource differs now."""

@@ -29,13 +29,14 @@ from registry import keys
 from registry.brake import MAX_REMOVAL_PERCENT, WINDOW, Limits
 from registry.errors import RegistryError
 from registry.flap import HALF_LIFE
-from registry.fold import Change, Fold
+from registry.fold import Change, Fold, Verdict
 from registry.store import Alive, Batch, Entry, Lost, Resync, Store, WatchEvent
 from registry.store_id import base
 from registry.watch import Watcher
 
 MERGE = 0.02  # seconds: the longest that an event waits for others to be compiled with it
 SHARE = 4.0  # the wait as a multiple of what compiling took last: a burst costs a fifth of a core at most
+SOON = 0.05  # seconds that the disk waits for the proxy: what is written must not hold up what is pushed
 PATIENCE = 3.0  # seconds without the registry before a start goes on with what the disk knows
 
 
@@ -139,9 +140,9 @@ class Sync:
             parts.cold_start.changed()
         self.on_event(prefix, event)
 
-    def meant(self, names: frozenset[Name]) -> None:
-        """Documents that the store has lost were deleted on purpose."""
-        self._moved(self._parts.fold.meant(names))
+    def explained(self, verdicts: Mapping[Name, Verdict]) -> None:
+        """What is to be made of documents that the store has lost."""
+        self._moved(self._parts.fold.explain(verdicts, self._clock()))
 
     def _moved(self, change: Change) -> None:
         parts = self._parts
@@ -287,6 +288,7 @@ class Sync:
         """Write to disk what a restart needs when it changed, off the event loop."""
         while True:
             await self._save.wait()
+            await asyncio.sleep(SOON)
             self._save.clear()
             try:
                 if self._parts.compilation.heard_documents:  # before that it would forget what the disk remembers
