@@ -249,3 +249,30 @@ def test_a_registry_beside_is_wiped_and_frozen_and_filled_again(plain: tuple[Two
     none_failed(load)
     story.migrate("home")
     assert story.instances("etcd") == 0
+
+
+def test_home_itself_moves_at_last(plain: tuple[TwoRegistries, Server]) -> None:
+    """Services first, then what is left by backup and restore; then each host starts with the new home."""
+    story, etcd = plain
+    for service in ("api", "web"):
+        story.a.meshctl("registry", "migrate", "--service", service, "--to", "etcd", "--yes", "--timeout=30s")
+    before = story.serials(), story.policies()
+    load = story.load(40)
+    backup = story.mesh.directory / "mesh.backup"
+    story.a.meshctl("registry", "backup", str(backup))
+    for host in story.hosts:
+        host.config["Registry"] = etcd.settings() | {"Name": "etcd"}
+        del host.config["Registries"]
+    story.a.config["Roles"] = ["ca"]
+    story.a.meshctl("registry", "restore", str(backup), "--config", str(story.a.write_config()))
+    for host in story.hosts:
+        host.kill()
+        host.start()
+    none_failed(load)
+    assert (story.serials(), story.policies()) == before
+    for host in story.hosts:
+        (only,) = story.registries(host).values()
+        assert (only["name"], only["home"], only["reachable"], only["instances"]) == ("etcd", True, True, 3)
+        wait_for("no warnings of doubt", lambda at=host: "doubt" not in at.meshctl("status", check=False).stdout, 10)
+    story.a.apply({"Kind": "service-intentions", "Name": "api", "Sources": [{"Name": "web", "Action": "deny"}]})
+    wait_for("policy is followed in its new home", lambda: http("GET", story.url).status == 403, 10)
