@@ -1,5 +1,7 @@
 """The whole mesh, read when somebody asks."""
 
+import pytest
+
 from meshd.admin import explain, whole
 from policies.compiled import Inbound, Routes
 from registry import interest, keys, values
@@ -53,14 +55,16 @@ async def test_what_is_followed_is_shown_as_this_host_sees_it(single: Single) ->
     assert [one.instance.id for one in seen.endpoints("web")] == ["web-1", "2"]
 
 
-async def test_while_the_registry_is_away_there_is_what_is_followed_and_that_is_said(single: Single) -> None:
+async def test_while_the_registry_is_away_there_is_what_is_followed_and_that_is_said(
+    single: Single, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await single.register(Name="web", ID="web-1", Port=80)
     await until("known", lambda: single.agent.fold.services)
 
     async def away(prefix: str) -> object:
         raise Unavailable("nobody\nanswers")
 
-    single.agent.store.list = away  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(single.agent.store, "list", away)
     seen = await whole.read(single.agent, keys.SERVICES, hosts=True)
     assert seen.services == {"web"}
     assert seen.headers[whole.HEADER].endswith("shown is what this host follows: nobody answers")
