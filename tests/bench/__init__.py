@@ -8,5 +8,6 @@ same run; requests per second and latency are told, not judged. Rounds are inter
 started processes; one failed request makes the run invalid (exit 1).
 
 `topology` names what can be measured · `peers` nginx and HAProxy, tuned · `hosts` real meshd hosts ·
-`measure` one row · `procfs` reads CPU and memory · `wrk` drives · `summary` compares · `control` the five figures of the control plane.
+`measure` one row · `procfs` reads CPU and memory · `wrk` drives · `summary` compares ·
+`control` the five figures of the control plane.
 """

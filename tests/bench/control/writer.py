@@ -1,6 +1,7 @@
 """Fills a store as fast as it takes it: keys in transactions, instances as each store holds them."""
 
 import asyncio
+import base64
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
