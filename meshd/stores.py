@@ -106,7 +106,7 @@ def open_server(section: Registry | Further, host: Host, contact: Contact) -> On
         from registry.backends.consul_open import open_consul
 
         store, catalog = open_consul(section, host.node, advertised(host), contact.pause)
-        return One(store, None, store.acting_as, catalog)
+        return One(store, store.run, store.acting_as, catalog)
     from registry.backends.etcd_open import open_etcd
 
     etcd = open_etcd(section, contact.pause)

@@ -45,7 +45,7 @@ async def test_further_ones_are_merged_and_other_hosts_are_served_from_home(shor
     assert found.registries is not None
     home, beside = found.registries.joined
     assert (home.name, home.kind, home.store) == ("home", "sqlite", found.home)
-    assert list(found.runs) == ["leases", *(["registry etcd"] if beside.kind == "etcd" else [])]
+    assert list(found.runs) == ["leases", f"registry {beside.name}"]
     assert found.catalog is found.registries.placement
     assert list(found.registries.placement.holdings) == ["home", beside.name]
     assert (found.registries.last_known(beside.name), found.registries.rule) == (frozenset(), "priority")
