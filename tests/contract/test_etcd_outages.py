@@ -16,7 +16,6 @@ from tests.fakes.running import running
 
 ROOT = "mesh/v1/test/"
 PATIENCE = 30.0  # seconds
-NOTICED = 10.0  # seconds within which a frozen server is noticed
 pytestmark = [pytest.mark.outages, pytest.mark.timeout(120)]
 
 
