@@ -175,7 +175,7 @@ class Feed:
         return not self._whole.is_set() and (name in (self._names or ()) or bool(part and part.entries))
 
     async def _follow(self, part: str, read: Read, wanted: Callable[[], bool]) -> None:
-        ask = failures = idle = 0
+        ask = last = failures = idle = 0
         while wanted():
             asked = time.monotonic()
             try:
@@ -187,13 +187,16 @@ class Feed:
                 failures = min(failures + 1, 16)
                 continue
             failures = 0
-            if answer.index < ask:
-                ask = 0  # restored or wiped: asked again, of the leader, before it is believed
+            if answer.index < last:
                 self._begin_anew()
-                continue
-            quick = answer.index == ask and time.monotonic() - asked < self._wait / 2
-            idle = idle + 1 if quick else 0
-            ask = answer.index
+                last = 0
+                if ask:  # restored or wiped: asked again, of the leader, before it is believed
+                    ask = 0
+                    continue
+            early = answer.index == last and time.monotonic() - asked < self._wait / 2
+            idle = idle + 1 if early else 0
+            last = answer.index
+            ask = 0 if early and ask else last  # early and unchanged: a restored store ends waits so, with old answers
             self._take(part, answer)
             if idle > 1:  # the server does not block: do not spin
                 await self._backoff.pause(min(0.1, IDLE_PAUSE * idle))

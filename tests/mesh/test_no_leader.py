@@ -40,9 +40,7 @@ def story(members: list[Server], tmp_path: Path) -> Iterator[ThreeHosts]:
         yield ThreeHosts(mesh, Three(members))
 
 
-def test_without_a_leader_requests_pass_writes_fail_at_once_and_nothing_old_is_read(
-    story: ThreeHosts, members: list[Server]
-) -> None:
+def test_requests_pass_writes_fail_at_once_and_nothing_old_is_read(story: ThreeHosts, members: list[Server]) -> None:
     load = story.load(30)
     story.under_way()
     for member in members[1:]:

@@ -35,6 +35,7 @@ class FakeServices:
     def __init__(self, *instances: Instance) -> None:
         self.index = 10
         self.down = False
+        self.restored: dict[str, Entry] | None = None  # what is there in truth, while waits end with what was
         self.asked: list[str] = []
         self._now = {entry(one).key: entry(one) for one in instances}
         self._moved = asyncio.Event()
@@ -65,6 +66,8 @@ class FakeServices:
 
     async def _wait(self, part: str, after: int, wait: float) -> None:
         self.asked.append(part)
+        if self.restored is not None and after == 0:
+            self._now, self.index, self.restored = self.restored, 3, None
         if after == self.index and not self.down:
             try:
                 async with asyncio.timeout(wait):
@@ -168,6 +171,17 @@ async def test_a_lower_index_is_asked_again_and_then_it_is_everything(watched: W
     event = await watched.next(Resync)
     assert isinstance(event, Resync)
     assert [one.key for one in event.entries] == [entry(instance("2", "web")).key]
+
+
+async def test_a_restored_catalogue_is_read_at_once_although_waits_end_with_the_old_one(watched: Watched) -> None:
+    await watched.next(Resync)
+    watched.services.restored = {entry(instance("9")).key: entry(instance("9"))}
+    watched.services.stir()
+    event = await watched.next(Resync)
+    assert isinstance(event, Resync)
+    while [one.key for one in event.entries] != [entry(instance("9")).key]:
+        event = await watched.next(Resync)
+        assert isinstance(event, Resync)
 
 
 async def test_beyond_the_limit_one_query_replaces_them_all() -> None:
