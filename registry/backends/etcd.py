@@ -79,7 +79,8 @@ class EtcdStore:
 
     def acting_as(self, token: str) -> "EtcdStore":
         """The same connections as another caller, by its `name:password` and rights. Close only the original."""
-        known = hashlib.sha256(token.encode()).digest()
+        # with our own log-in theirs is made anew: what ended our token has ended theirs
+        known = hashlib.sha256(b"%d %s" % (self._client.login.logins, token.encode())).digest()
         client = self._callers.pop(known, None) or Client(self._links, lambda: token)
         self._callers[known] = client  # the last one used stays longest: a log-in costs the server a tenth of a second
         while len(self._callers) > CALLERS:

@@ -51,10 +51,6 @@ class Refused(Exception):
         self.error = error
 
 
-class TimedOut(Unavailable):
-    """A member took the request and did not answer it in time."""
-
-
 @dataclass(frozen=True)
 class Tls:
     """PEM bytes; `roots` None: the system's; `certificate` and `key` None: the client shows none."""
@@ -98,7 +94,6 @@ class Links:
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._retired: list[grpc.aio.Channel] = []
         self._first = 0
-        self.doubts = 0  # how often there was no answer: a token from before it may be of another store
         self.closed = False
 
     @property
@@ -110,21 +105,12 @@ class Links:
         """The first one has failed: ask another one first from now on."""
         self._first = (self._first + 1) % len(self._members)
 
-    def doubt(self) -> None:
-        """A request was not answered: every caller logs in before its next one.
-
-        A wiped etcd does not refuse a token of the store before it: it waits until its own log is as long as that one's
-        was when the token was made (the number behind the token's dot), for hours perhaps.
-        """
-        self.doubts += 1
-
     async def call(self, method: Method, request: Message, metadata: Metadata = ()) -> Any:
         """The answer of the first member that gives one. Raises Refused and the errors of `registry.errors`.
 
         A write goes to a further member only when it cannot have been applied by the one before.
         """
         reasons: list[str] = []
-        late = False
         for _ in self._members:
             member = self.member
             try:
@@ -132,17 +118,17 @@ class Links:
             except grpc.aio.AioRpcError as error:
                 code, details = error.code(), error.details() or ""
             what = f"{method.path.rpartition('/')[2]} at {member}"
-            if etcd_errors.stale_token(code, details):
+            if etcd_errors.stale_token(code, details) or (not metadata and code is grpc.StatusCode.PERMISSION_DENIED):
+                # without a token etcd takes the name in the client's certificate, if auth was switched on since
                 raise Refused(etcd_errors.error_of(code, details, what))
             if not etcd_errors.retriable(code):
                 raise etcd_errors.error_of(code, details, what)
             reasons.append(f"{member}: {details or code.name}")
-            late = late or code is grpc.StatusCode.DEADLINE_EXCEEDED
             if member == self.member:
                 self.next_member()
             if not method.safe and not etcd_errors.untouched(code, details):
-                raise _unanswered(late)(f"{what}: {reasons[-1]}; it may have been applied")
-        raise _unanswered(late)(f"{method.path.rpartition('/')[2]}: {'; '.join(reasons)}")
+                raise Unavailable(f"{what}: {reasons[-1]}; it may have been applied")
+        raise Unavailable(f"{method.path.rpartition('/')[2]}: {'; '.join(reasons)}")
 
     async def _ask(self, member: str, method: Method, request: Message, metadata: Metadata) -> Any:
         channel = await self.channel(member)
@@ -212,10 +198,6 @@ class Links:
         self._retired.clear()
         for channel in channels:
             await channel.close()
-
-
-def _unanswered(late: bool) -> type[Unavailable]:
-    return TimedOut if late else Unavailable
 
 
 def secure(addresses: Sequence[str]) -> bool:

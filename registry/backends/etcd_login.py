@@ -26,13 +26,10 @@ class Login:
         self._token: str | None = None
         self._open = False  # the server knows no authentication, or the client's certificate says who we are
         self._one = asyncio.Lock()
-        self._doubts = links.doubts
         self.logins = 0
 
     async def metadata(self) -> Metadata:
         """What a request carries. Raises Denied, Unavailable."""
-        if self._doubts != self._links.doubts:
-            self._doubts, self._token, self._open = self._links.doubts, None, False
         if self._token is None and not self._open:
             await self.renew(None)
         return (("token", self._token),) if self._token else ()
@@ -40,6 +37,15 @@ class Login:
     @property
     def token(self) -> str | None:
         return self._token
+
+    def forget(self, token: str | None) -> None:
+        """No answer came to a request with this token: the next request logs in anew.
+
+        A simple token names the raft index at which it was made, and etcd lets a request wait until its own index
+        has come that far: a wiped server neither takes nor refuses the tokens of before (seen on 3.4).
+        """
+        if token is not None and self._token == token:
+            self._token = None
 
     async def renew(self, refused: str | None) -> bool:
         """Log in unless somebody did so since `refused` was sent; False: there is nothing to log in with."""

@@ -119,8 +119,6 @@ class Stream:
                 failures = 0
                 continue
             failures = 1 if self._confirmed else failures + 1
-            if not self._confirmed:
-                self._client.links.doubt()
             if member == self._client.links.member:
                 self._client.links.next_member()
             for watch in list(self._watches.values()):

@@ -26,11 +26,10 @@ class FakeEtcd:
         self.kvs: list[pb.KeyValue] = []
         self.revision = 10
         self.tokens: list[str] = []  # that are valid
-        self.certified = False  # a request without a token is of the client certificate's name, which may do nothing
-        self.stuck: set[str] = set()  # tokens of a store before this one: with them nothing is answered
         self.logins = 0
         self.leases: set[int] = set()
         self.failing: tuple[grpc.StatusCode, str] | None = None
+        self.refusal = BAD_TOKEN  # of a request without a valid token
         self.silent = False  # progress requests get no answer
         self.asked = 0
         self.created: list[pb.WatchCreateRequest] = []
@@ -63,12 +62,8 @@ class FakeEtcd:
         if self.failing is not None:
             await context.abort(*self.failing)
         token = dict(context.invocation_metadata()).get("token")
-        if token in self.stuck:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "")
-        if self.accounts and token is None and self.certified:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "etcdserver: permission denied")
         if self.accounts and token not in self.tokens:
-            await context.abort(*BAD_TOKEN)
+            await context.abort(*self.refusal)
 
     async def authenticate(self, request: pb.AuthenticateRequest, context: Context) -> pb.AuthenticateResponse:
         if not self.accounts:

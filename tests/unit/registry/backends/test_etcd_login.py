@@ -91,16 +91,12 @@ async def test_a_file_that_cannot_be_read_is_no_denial() -> None:
             await one.metadata()
 
 
-async def test_after_a_doubt_every_caller_logs_in_anew() -> None:
-    etcd = FakeEtcd(node="secret", operator="other")
-    async with etcd.serve():
-        links = Links([etcd.address])
-        host, operator = Login(links, lambda: "node:secret"), Login(links, lambda: "operator:other")
-        for one in (host, operator):
-            await one.metadata()
-        links.doubt()
-        for one in (host, operator):
-            await one.metadata()
-            await one.metadata()
-        await links.close()
-    assert (host.logins, operator.logins) == (2, 2)
+async def test_only_the_token_that_got_no_answer_is_forgotten() -> None:
+    etcd = FakeEtcd(node="secret")
+    async with login(etcd, lambda: "node:secret") as one:
+        await one.metadata()
+        one.forget("token-0")
+        one.forget(None)
+        assert one.token == "token-1"
+        one.forget("token-1")
+        assert await one.metadata() == (("token", "token-2"),)
