@@ -41,7 +41,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mesh.cluster import Cluster, http, wait_for
+from tests.mesh.cluster import Cluster, Host, http, wait_for
 from tests.mesh.registries import running
 from tests.mesh.three_hosts import ThreeHosts, router
 
@@ -75,6 +75,29 @@ def test_a_meshd_is_away_for_120_s(story: ThreeHosts) -> None:
     story.a.apply(router("third"), wait="30s")
     report = load.result()
     assert report["failed"] == 0, report
+
+
+def test_the_log_says_lost_and_back_once(story: ThreeHosts) -> None:
+    """And the metric says for how long, service by service."""
+    story.registry.kill()
+    wait_for("b notices", lambda: not story.reachable(story.b), 30)
+    first = staleness(story.b)
+    wait_for("it grows", lambda: staleness(story.b) > first, 10)
+    assert count(story.b, "registry lost; the last state stays") == 1
+    story.registry.begin()
+    story.all_well()
+    assert count(story.b, "registry lost; the last state stays") == 1
+    assert count(story.b, "registry answers") == 1
+    wait_for("it is fresh", lambda: staleness(story.b) < first, 30)
+
+
+def count(host: Host, event: str) -> int:
+    return host.log.read_text().count(f'"event": "{event}"')
+
+
+def staleness(host: Host) -> float:
+    line = next(line for line in host.metrics().splitlines() if 'staleness_seconds{service="api"}' in line)
+    return float(line.rsplit(" ", 1)[1])
 
 
 def test_a_killed_proxy_is_started_again_and_said(story: ThreeHosts) -> None:
