@@ -267,7 +267,7 @@ class Agent:
         await self.watcher.events.put((prefix, missed))
 
     def _compiled(self, version_number: int) -> None:
-        self.alarms.look()
+        self.alarms.changed()
         self.status.compiled(version_number)
         if self.host.roles:
             self.recorder.accepted(self.documents.accepted())
@@ -308,6 +308,7 @@ class Agent:
             ("recover", self.sync.recover),
             ("reconcile", self.reconcile.run),
             ("deletions", self.deletions.run),
+            ("alarms", self.alarms.run),
             ("register", self.registrar.run),
             ("containers", self.containers.run),
             ("identity", self.identities.run),
