@@ -84,6 +84,7 @@ class Shelf(Generic[V]):
         for key in due:
             del self._leaving[key]
             self.left[key] = self.items[key]
+            self._deleted.setdefault(key, now)
         return self._drop(due)
 
     def meant(self, keys: Collection[str]) -> frozenset[str]:
