@@ -103,11 +103,6 @@ class Tracker:
         wanted = {key: one for key, one in known if is_damped(one, now, self.half_life)}
         return {key: wanted[key] for key in held_back(wanted, len(usable))} if wanted else {}
 
-    @property
-    def noted(self) -> Collection[InstanceKey]:
-        """Those with a penalty, damped or not."""
-        return self._flaps.keys()
-
     def services(self) -> frozenset[str]:
         """Those with a damped instance, whether it is held back or not."""
         return frozenset(key.service for key, one in self._flaps.items() if one.damped)

@@ -134,8 +134,6 @@ class Roster:
     def damped(self, service: str, now: float) -> Mapping[InstanceKey, flap.Flaps]:
         """Instances that would be in use if they had not flapped."""
         mine = self._by_service.get(service, set())
-        if mine.isdisjoint(self.flaps.noted):
-            return {}
         return self.flaps.damped([key for key in mine if self._state(key) in flap.IN_USE], now)
 
     def services(self) -> frozenset[str]:
