@@ -134,8 +134,7 @@ class Agent:
         self.dataplane = Dataplane(self.log, self._applied)
         self.lease = Lease(store, self._node(), float(host.lease_ttl), host.run / "lease", self.log)
         self.fold = Fold(BASE)
-        self.watcher = Watcher(store, self.tasks.start, pause=around.contact.pause, jitter=around.chance)
-        self.subscriptions = self._subscriptions()
+        self.watcher, self.subscriptions = self._following()
         self.cold_start = ColdStart(layout, host.registry.old_snapshot, self._capture, self.log, around.now)
         self.compilation, self.sync = self._control()
         self.status = Report(host.node, self.version, self.documents, self.dataplane)
@@ -223,10 +222,12 @@ class Agent:
         )
         return Compilation(place, sources, self.around.clock)
 
-    def _subscriptions(self) -> Subscriptions:
-        followed = Followed(self.fold, self.watcher, self.documents, self.registrar)
-        budget = self.store.max_watches
-        return Subscriptions(followed, self.around.clock, all_policy=bool(self.host.roles), budget=budget)
+    def _following(self) -> tuple[Watcher, Subscriptions]:
+        around, store = self.around, self.store
+        watcher = Watcher(store, self.tasks.start, pause=around.contact.pause, jitter=around.chance)
+        followed = Followed(self.fold, watcher, self.documents, self.registrar)
+        all_policy = bool(self.host.roles)  # the record of documents is kept there
+        return watcher, Subscriptions(followed, around.clock, all_policy=all_policy, budget=store.max_watches)
 
     def _control(self) -> tuple[Compilation, Sync]:
         compilation = self._compilation()
@@ -314,7 +315,7 @@ class Agent:
         await self.watcher.events.put((prefix, missed))
 
     def _compiled(self, version_number: int) -> None:
-        self.alarms.look()
+        self.alarms.changed()
         self.status.compiled(version_number)
         if self.registries is not None:
             self.registrar.poke()  # documents may say another place
@@ -358,6 +359,7 @@ class Agent:
             ("recover", self.sync.recover),
             ("reconcile", self.reconcile.run),
             ("deletions", self.deletions.run),
+            ("alarms", self.alarms.run),
             ("register", self.registrar.run),
             ("containers", self.containers.run),
             ("identity", self.identities.run),

@@ -7,7 +7,7 @@ What cannot be read is named in `problems` and changes nothing else. `architectu
 each state of the registry means for traffic; the tests of this file have a test per row.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -22,7 +22,6 @@ from registry.shelf import SETTLE, Shelf
 from registry.store import Alive, Batch, Entry, Lost, Resync, WatchEvent
 
 Verdict = Literal["meant", "believed", "held"]  # of a deletion
-MAX_DOCUMENT = 256 * 1024  # bytes
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,10 +67,10 @@ class Fold:
         self.listed: set[str] = set()  # selectors that were listed once
         self.restored: set[str] = set()  # selectors whose values come from a saved snapshot
         self._roster = Roster(max_orphan=max_orphan, max_suspect=max_suspect)
-        self._policy = Shelf(keys.POLICY, _document, self.problems, park=True, settle=SETTLE)
-        self._config = Shelf(keys.CONFIG, _document, self.problems, park=True, settle=SETTLE)
-        self._roots = Shelf(keys.CA_ROOTS, _opaque(keys.CA_ROOTS), self.problems)
-        self._revocations = Shelf(keys.REVOCATIONS, _opaque(keys.REVOCATIONS), self.problems, settle=SETTLE)
+        self._policy = Shelf(keys.POLICY, values.read_document, self.problems, park=True, settle=SETTLE)
+        self._config = Shelf(keys.CONFIG, values.read_document, self.problems, park=True, settle=SETTLE)
+        self._roots = Shelf(keys.CA_ROOTS, values.opaque(keys.CA_ROOTS), self.problems)
+        self._revocations = Shelf(keys.REVOCATIONS, values.opaque(keys.REVOCATIONS), self.problems, settle=SETTLE)
 
     # ---- the picture --------------------------------------------------------------------------------------------
 
@@ -309,7 +308,9 @@ class Fold:
 
     def explain(self, verdicts: Mapping[tuple[str, str], Verdict], now: float) -> Change:
         """What others know of deleted documents, by (kind, name). meant: on purpose, gone for good and part of no
-        wave; believed: no wave so far; held: part of one."""
+        wave; believed: no wave so far; held: part of one. A store in doubt explains nothing."""
+        if self.foreign:
+            return Change()
         named: dict[Verdict, set[str]] = {"meant": set(), "believed": set(), "held": set()}
         for name, verdict in verdicts.items():
             named[verdict].add(keys.policy(*name))
@@ -417,26 +418,6 @@ class Fold:
     def _forget_problems(self, prefix: str, present: set[str]) -> None:
         for key in [key for key in self.problems if key.startswith(prefix) and key not in present]:
             del self.problems[key]
-
-
-def _document(entry: Entry) -> Document:
-    name = keys.parse_policy(entry.key)
-    if name is None:
-        raise Corrupt(f"{entry.key}: is no document's key: policy/<kind>/<name> or config/mesh")
-    if len(entry.value) > MAX_DOCUMENT:
-        raise Corrupt(f"{entry.key}: {len(entry.value)} bytes, {MAX_DOCUMENT} at most")
-    return Document(kind=name[0], name=name[1], text=entry.value, version=entry.version)
-
-
-def _opaque(prefix: str) -> Callable[[Entry], bytes]:
-    """Reads values that mean nothing here, below keys of one name."""
-
-    def read(entry: Entry) -> bytes:
-        if keys.parse_name(prefix, entry.key) is None:
-            raise Corrupt(f"{entry.key}: is not {prefix}<id>")
-        return entry.value
-
-    return read
 
 
 def _value(entries: tuple[Entry, ...]) -> str:

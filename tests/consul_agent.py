@@ -18,9 +18,9 @@ START = 30.0  # seconds until a leader is elected
 
 
 @contextmanager
-def consul_agent() -> Iterator[str]:
+def consul_agent(program: str = "consul") -> Iterator[str]:
     """The URL of a running agent that has a leader; killed with its data at the end."""
-    binary = tool("consul")
+    binary = tool(program)
     host = random_host()
     http, server, lan, wan = free_ports(host, 4)
     directory = Path(tempfile.mkdtemp(prefix="consul-"))

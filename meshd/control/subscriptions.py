@@ -134,9 +134,7 @@ class Subscriptions:
         asked = frozenset(filter(keys.valid_name, _upstreams(parts.registrar.local))) | self._needed.keys()
         self._asked = {service: self._asked.get(service, now) for service in asked}
         self._open &= asked
-        called = closure(parts.documents.good, asked)
-        if self.held:
-            called |= closure(self.documents(), asked)
+        called = closure(parts.documents.good, asked) | closure(self._leading, asked)
         self.interest = Interest(called=called, hosted=parts.registrar.hosted, all_policy=self._all_policy)
         wanted = interest.selectors(self.interest, self._budget, fold.wanted)
         for selector in fold.wanted - wanted:

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from registry.backends import etcd_errors
 from registry.errors import RegistryError, Unavailable
+from registry.tls_files import NO_FILES, Files, advice
 
 ANSWER = 5.0  # seconds for one member to answer one request
 LARGEST = 512 << 20  # bytes of one answer: a listing has no pages here; gRPC's own 4 MiB is a few thousand keys
@@ -62,6 +63,7 @@ class Tls:
     roots: bytes | None = None
     certificate: bytes | None = None
     key: bytes | None = None
+    files: Files = NO_FILES  # where they are from
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ class Links:
                 raise Refused(etcd_errors.error_of(code, details, what))
             if not etcd_errors.retriable(code):
                 raise etcd_errors.error_of(code, details, what)
-            reasons.append(f"{member}: {details or code.name}")
+            mended = advice(details, self._held.files) if self._held is not None else ""
+            reasons.append(f"{member}: {mended} ({details})" if mended else f"{member}: {details or code.name}")
             late = late or code is grpc.StatusCode.DEADLINE_EXCEEDED
             if member == self.member:
                 self.next_member()

@@ -21,6 +21,7 @@ from tests.fakes.clock import Clock
 
 LOG = 64
 WAIT = 0.3  # seconds of a blocking query: silence is soon said
+CONSULS = {"consul-1.8": SharedConsul(OLDER), "consul-1.13": SharedConsul(NEWER)}
 
 
 @dataclass
@@ -120,6 +121,5 @@ HTTP_BACKENDS = (
     Backend(
         "embedded-http", open_embedded, frozenset({"leases", "time", "locks", "index", "forget", "restart", "network"})
     ),
-    Backend("consul-1.8", opener(SharedConsul(OLDER)), frozenset({"leases", "locks", "network"})),
-    Backend("consul-1.13", opener(SharedConsul(NEWER)), frozenset({"leases", "locks", "network"})),
+    *(Backend(name, opener(shared), frozenset({"leases", "locks", "network"})) for name, shared in CONSULS.items()),
 )

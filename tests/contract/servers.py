@@ -164,7 +164,7 @@ SERVERS = {
 async def opened(opener: Opener) -> AsyncIterator[Store]:
     """A store with what its watches need running."""
     store = opener()
-    parts = [store.run()] if isinstance(store, EtcdStore | ConsulRegistry) else []
+    parts = [store.run()] if isinstance(store, EtcdStore | ConsulStore) else []
     async with running(*parts):
         try:
             yield store

@@ -21,7 +21,7 @@ from registry.backends.consul_registry import ConsulRegistry
 from registry.errors import Conflict, Denied, NotFound, RegistryError, Unavailable
 from registry.model import Address, Check, CheckResult, Instance
 from registry.store import Alive, Batch, Lost, Resync, WatchEvent
-from tests.consul_server import ConsulServer
+from tests.consul_server import NEWER, OLDER, ConsulServer
 from tests.contract.validators import news
 from tests.fakes.running import running
 from tests.mesh.cluster import random_net
@@ -32,9 +32,9 @@ NOTICED = 20.0  # seconds: twice what a quiet machine takes
 NODES = {"agent": "server", "agentless": "b"}  # the agent of the test is the server's own
 
 
-@pytest.fixture(scope="module")
-def consul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
-    server = ConsulServer(tmp_path_factory.mktemp("consul"), f"{random_net()}.1")
+@pytest.fixture(scope="module", params=[OLDER, NEWER])
+def consul(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
+    server = ConsulServer(tmp_path_factory.mktemp("consul"), f"{random_net()}.1", program=request.param)
     server.start()
     yield server
     server.kill()

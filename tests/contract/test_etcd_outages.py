@@ -1,24 +1,21 @@
-"""etcd is killed, frozen, wiped, compacted: what a watch and a write promise then, on real servers of both versions."""
+"""What only etcd does: compaction, leases that expire, clusters. Outages that every server has: test_outages."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
-from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 
 import pytest
 
 from registry.backends.etcd import EtcdStore
 from registry.backends.etcd_links import Backoff
 from registry.errors import NotFound, Unavailable
-from registry.store import Alive, Batch, Lost, Resync, Watch, WatchEvent
+from registry.store import Batch, Lost, Resync, Watch, WatchEvent
 from tests.contract.validators import Truth, apply, honest, ordered, reliable, unique
 from tests.etcd_server import Server, newer, older, running_cluster, running_etcd
 from tests.fakes.running import running
 
 ROOT = "mesh/v1/test/"
 PATIENCE = 30.0  # seconds
-NOTICED = 10.0  # seconds within which a frozen server is noticed
 pytestmark = [pytest.mark.outages, pytest.mark.timeout(120)]
 
 
@@ -72,87 +69,6 @@ async def told(watch: Watch, truth: Truth, events: list[WatchEvent]) -> None:
     unique(events)
     reliable(events, truth)
     honest(events)
-
-
-@pytest.mark.parametrize("number", [SIGKILL, SIGTERM], ids=["SIGKILL", "SIGTERM"])
-async def test_a_watch_goes_on_where_it_was_after_a_restart(server: Server, number: Signals) -> None:
-    truth, events = Truth(), list[WatchEvent]()
-    async with opened(server) as store, aclosing(store.watch(ROOT)) as watch:
-        await written(store, truth, "before", b"1")
-        await until(watch, Resync, events)
-        await asyncio.to_thread(server.stop, number)
-        await until(watch, Lost, events)
-        await asyncio.to_thread(server.start)
-        await written(store, truth, "after", b"2")
-        await told(watch, truth, events)
-    assert [type(event) for event in events if not isinstance(event, Alive)] == [Resync, Lost, Batch]
-
-
-async def test_a_server_frozen_for_20_s_is_noticed_within_10_and_nothing_is_missed(server: Server) -> None:
-    truth, events = Truth(), list[WatchEvent]()
-    async with opened(server) as store, aclosing(store.watch(ROOT)) as watch:
-        await written(store, truth, "before", b"1")
-        await until(watch, Resync, events)
-        await until(watch, Alive, events)
-        server.signal(SIGSTOP)
-        frozen = time.monotonic()
-        await until(watch, Lost, events)
-        noticed = time.monotonic() - frozen
-        with pytest.raises(Unavailable):
-            await store.get(ROOT + "before")
-        await asyncio.sleep(max(0.0, 20 - (time.monotonic() - frozen)))  # sleep: the freeze itself
-        server.signal(SIGCONT)
-        await written(store, truth, "after", b"2")
-        await told(watch, truth, events)
-    assert noticed < NOTICED
-    assert not any(isinstance(event, Resync) for event in events[1:])
-
-
-async def test_a_wiped_server_is_listed_anew(server: Server) -> None:
-    events = list[WatchEvent]()
-    async with opened(server) as store, aclosing(store.watch(ROOT)) as watch:
-        for n in range(5):
-            await store.put(ROOT + "old", b"%d" % n)
-        await until(watch, Resync, events)
-        await until(watch, Alive, events)  # the server feeds this watch
-        await asyncio.to_thread(wipe, server)
-        # Nobody read meanwhile: a loss that is over before it is read need not be told, what it led to must
-        found = await until(watch, Resync, events)
-        assert isinstance(found, Resync)
-        assert found.entries == ()
-        await store.put(ROOT + "new", b"1")
-        batch = await until(watch, Batch, events)
-    assert isinstance(batch, Batch)
-    assert [entry.key for entry in batch.puts] == [ROOT + "new"]
-
-
-async def test_a_wiped_server_is_known_even_when_it_has_outgrown_what_was_seen(server: Server) -> None:
-    events = list[WatchEvent]()
-    async with opened(server) as other:
-        pause = asyncio.Event()
-
-        async def held(seconds: float) -> None:
-            await pause.wait()
-
-        store = EtcdStore([server.address], backoff=Backoff(pause=held))
-        async with running(store.run()), aclosing(store.watch(ROOT)) as watch:
-            await store.put(ROOT + "old", b"1")
-            await until(watch, Resync, events)
-            await asyncio.to_thread(wipe, server)
-            await until(watch, Lost, events)
-            for n in range(50):
-                await other.put(ROOT + "new", b"%d" % n)
-            pause.set()
-            found = await until(watch, Resync, events)
-        await store.close()
-    assert isinstance(found, Resync)
-    assert [entry.key for entry in found.entries] == [ROOT + "new"]
-
-
-def wipe(server: Server) -> None:
-    server.stop()
-    server.wipe()
-    server.start()
 
 
 async def test_a_watch_whose_history_is_compacted_while_it_is_away_starts_over(server: Server) -> None:

@@ -5,12 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry import interest, keys
-from registry.fold import MAX_DOCUMENT, Change, Fold
+from registry.fold import Change, Fold
 from registry.interest import BASE, EVERYTHING
 from registry.model import Instance
 from registry.roster import MAX_ORPHAN, MAX_SUSPECT
 from registry.shelf import SETTLE
 from registry.store import Alive, Batch, Entry, Lost, Resync, WatchEvent
+from registry.values import MAX_DOCUMENT
 from tests.unit.registry import made
 
 WEB = frozenset({"web"})

@@ -11,7 +11,8 @@ from tests.unit.meshd.cli.conftest import Run
 
 def host(directory: Path) -> Host:
     """On ports that are free, with a registry that nobody serves."""
-    ports = Ports(api=free_port("127.0.0.1"), admin=free_port("127.0.0.1"), inbound=free_port("127.0.0.1"))
+    api, admin, inbound, peer = (free_port("127.0.0.1") for _ in range(4))
+    ports = Ports(api=api, admin=admin, inbound=inbound, peer=peer)
     registry = Registry(kind="etcd", addresses=("127.0.0.1:1",))
     return Host(node="a", data_dir=str(directory), run_dir=str(directory), ports=ports, registry=registry,
                 bind=Bind(inbound="127.0.0.1", peer="127.0.0.1"))  # fmt: skip
