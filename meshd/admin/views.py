@@ -62,7 +62,7 @@ def registry(agent: Agent) -> RegistryState:
     behind = agent.store.behind() if isinstance(agent.store, Replicated) else Behind(-1.0, True)
     return RegistryState(
         kind=agent.host.registry.kind,
-        reachable=heard is not None and not agent.fold.unreachable,
+        reachable=heard is not None and not agent.fold.lost,
         last_event_age=round(agent.around.clock() - heard, 3) if heard is not None else -1.0,
         index=agent.sync.index,
         last_contact=round(behind.seconds, 3),
