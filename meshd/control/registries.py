@@ -135,7 +135,8 @@ class Standing:
         """The host's registries by name, each with why contact is lost (empty: it is not)."""
         if self._registries is not None:
             return self._registries.contacts()
-        return {self._home: next(iter(self._parties.fold.unreachable.values()), "")}
+        fold = self._parties.fold
+        return {self._home: next(iter(fold.unreachable.values())) if fold.lost else ""}
 
     def misplaced(self) -> tuple[str, ...]:
         """Services of this host whose defaults name a registry that it does not have, as problems."""
