@@ -317,8 +317,8 @@ class Agent:
     def _compiled(self, version_number: int) -> None:
         self.alarms.changed()
         self.status.compiled(version_number)
-        if self.registries is not None:
-            self.registrar.poke()  # documents may say another place
+        if self.registries is not None and self.standing.moved():
+            self.registrar.poke()
         if self.host.roles:
             self.recorder.accepted(self.documents.accepted())
 
