@@ -55,6 +55,7 @@ class Deletions:
         self._wait = FIRST_LOOK
         self._lost: Mapping[Name, int] = {}
         self._held: frozenset[Name] = frozenset()
+        self._failing = False
         if not judges:
             fold.await_word(PATIENCE)
 
@@ -90,9 +91,12 @@ class Deletions:
                 elif found is not None:
                     self._explained({name: found})
             except RegistryError as error:
-                self._log.warning("cannot be asked whether its deletion was meant", document="/".join(name),
-                                  error=str(error))  # fmt: skip
+                if not self._failing:
+                    self._log.warning("cannot be asked whether its deletion was meant", document="/".join(name),
+                                      error=str(error))  # fmt: skip
+                self._failing = True
                 return
+        self._failing = False
 
     def _judged(self, name: Name) -> Verdict | None:
         """What this host has made of it; None: nothing yet."""
