@@ -17,7 +17,7 @@ from registry.errors import Conflict, RegistryError
 from registry.fold import Fold, Verdict
 from registry.store import Store
 
-PATIENCE = 10.0  # seconds that a host without a role waits for the word of one with a role
+PATIENCE = 900.0  # seconds that a host without a role waits for the word of one with a role, as for an orphan
 FIRST_LOOK = 0.1  # seconds, then twice as long each time
 RETRY = 5.0  # between two looks at the most, and
 EACH = 0.05  # for each document, so that a thousand of them are no load

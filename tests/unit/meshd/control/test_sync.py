@@ -97,9 +97,11 @@ async def test_documents_on_disk_are_in_force_until_the_registry_is_heard(fresh:
     agent.cold_start.state = State("too old")
     assert agent.sync.view().documents == {}  # Registry.OldSnapshot: deny
     agent.cold_start.state = State()
+    other = Entry(key=keys.policy("service-defaults", "api"), value=b"Protocol: http\n", version=6, created=6)
     for prefix in WATCHED:
-        agent.sync._take(prefix, Resync(1, ()))
-    assert agent.sync.view().documents == {}
+        agent.sync._take(prefix, Resync(1, (other,) if prefix == keys.POLICY else ()))
+    agent.sync._moved(agent.fold.settle(agent.around.clock() + 1))
+    assert agent.sync.view().documents.keys() == {("service-defaults", "api")}
 
 
 async def test_a_refused_document_without_a_good_version_comes_from_the_history(single: Single) -> None:
