@@ -343,6 +343,8 @@ class Agent:
         problem = self.documents.load()
         if problem:
             self.log.error("documents on disk cannot be used", problem=problem)
+        if self.host.roles:  # it judges what is lost: also what was lost while it was down
+            self.fold.recollect(self.documents.before)
         self.sync.load()
         self.registrar.load(services)
 

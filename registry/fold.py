@@ -7,7 +7,7 @@ What cannot be read is named in `problems` and changes nothing else. `architectu
 each state of the registry means for traffic; the tests of this file have a test per row.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -324,6 +324,12 @@ class Fold:
             moved[prefix] = shelf.meant(named["meant"]) | shelf.hold(named["held"])
             moved[prefix] |= shelf.believed(named["believed"], now)
         return _moved(moved)
+
+    def recollect(self, documents: Iterable[Document]) -> None:
+        """Documents known before a restart: those that the store has lost meanwhile are judged, not forgotten."""
+        known = {keys.policy(one.kind, one.name): one for one in documents}
+        self._config.recollect({key: one for key, one in known.items() if key.startswith(keys.CONFIG)})
+        self._policy.recollect({key: one for key, one in known.items() if key.startswith(keys.POLICY)})
 
     def await_word(self, seconds: float) -> None:
         """Deleted documents stay in force for so long, for those who see more to say what is to be made of it."""

@@ -167,6 +167,17 @@ def test_documents_gone_one_by_one_within_a_window_are_held_unless_they_were_mea
     assert (len(fold.documents), fold.held, fold.unexplained) == (6, {}, {})
 
 
+def test_what_was_lost_during_a_restart_is_judged_too() -> None:
+    before = holding()
+    before.apply(keys.POLICY, Resync(1, tuple(document(f"d{n}") for n in range(10))), 0.0)
+    fold = holding()
+    fold.recollect(before.documents.values())
+    left = tuple(document(f"d{n}", b"newer" if n == 9 else b"{}", 2) for n in range(5, 10))
+    fold.apply(keys.POLICY, Resync(2, left), 1.0)
+    assert fold.held_documents == {("service-router", f"d{n}") for n in range(5)}
+    assert fold.documents["service-router", "d9"].text == b"newer"
+
+
 def test_who_sees_little_waits_for_the_word_of_who_sees_all() -> None:
     fold, web = holding(), ("service-router", "web")
     fold.await_word(10.0)
