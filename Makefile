@@ -13,7 +13,7 @@ CARGO_FLAGS := --locked --manifest-path $(CRATE)
 # (make outages), the wheel (make wheel), the demo (its own step below).
 TEST_MARKS := not mesh_long and not outages and not quick_start and not wheel
 # Foreign programs: what tests and the bench drive and compare with.
-TOOLS := consul py-consul etcd etcdctl nginx haproxy wrk dockerd
+TOOLS := consul py-consul etcd etcdctl nginx haproxy wrk dockerd etcd-3.7 consul-1.13
 # Two at a time, a file's tests together: the stories of one file share their hosts.
 PYTEST_ARGS ?= -q -n 2 --dist loadfile
 FUZZ_SECONDS ?= 30
@@ -120,7 +120,7 @@ proxy: ## target/release/meshd-proxy, built once per content of the crate
 
 # People without root get their tests with skips shown; CI must have everything.
 .PHONY: tools
-tools: ## consul, py-consul and etcd into .cache; nginx, haproxy, wrk and dockerd with apt-get
+tools: ## consul and etcd, two versions of each, into .cache; nginx, haproxy, wrk and dockerd with apt-get
 	@sh deploy/setup/tools.sh $(TOOLS) || { [ $$? = 78 ] && [ "$$CI" != true ] && echo "tests that need it are skipped" >&2; }
 
 .PHONY: tools-strict

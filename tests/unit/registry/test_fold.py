@@ -5,12 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry import interest, keys
-from registry.fold import MAX_DOCUMENT, Change, Fold
+from registry.fold import Change, Fold
 from registry.interest import BASE, EVERYTHING
 from registry.model import Instance
 from registry.roster import MAX_ORPHAN, MAX_SUSPECT
 from registry.shelf import SETTLE
 from registry.store import Alive, Batch, Entry, Lost, Resync, WatchEvent
+from registry.values import MAX_DOCUMENT
 from tests.unit.registry import made
 
 WEB = frozenset({"web"})
@@ -162,8 +163,22 @@ def test_documents_gone_one_by_one_within_a_window_are_held_unless_they_were_mea
     names = frozenset(("service-router", f"d{number}") for number in range(4))
     assert (len(fold.documents), fold.held_documents) == (10, names)
     assert fold.unexplained == {name: number for number, name in enumerate(sorted(names))}
-    assert fold.meant(names) == Change(documents=names)
+    assert fold.explain(dict.fromkeys(names, "meant"), 4.0) == Change(documents=names)
     assert (len(fold.documents), fold.held, fold.unexplained) == (6, {}, {})
+
+
+def test_who_sees_little_waits_for_the_word_of_who_sees_all() -> None:
+    fold, web = holding(), ("service-router", "web")
+    fold.await_word(10.0)
+    fold.apply(keys.POLICY, Resync(1, (document("web", version=3), document("api"))), 0.0)
+    fold.apply(keys.POLICY, Batch(4, (), (keys.policy(*web),)), 1.0)
+    assert (fold.settle(5.0), fold.next_settled()) == (NOTHING, 11.0)
+    assert fold.explain({web: "believed"}, 6.0) == Change(documents=frozenset({web}))
+    assert fold.unexplained == {web: 3}
+    assert fold.explain({web: "held"}, 7.0) == Change(documents=frozenset({web}))  # a wave, recognised late
+    assert (web in fold.documents, fold.held_documents) == (True, {web})
+    assert fold.explain({web: "meant"}, 8.0) == Change(documents=frozenset({web}))
+    assert (fold.unexplained, fold.held) == ({}, {})
 
 
 def test_an_instance_that_keeps_failing_its_check_is_damped_while_others_serve() -> None:

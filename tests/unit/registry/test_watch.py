@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -29,7 +29,7 @@ class Followers:
         self.tasks: dict[str, asyncio.Future[None]] = {}
 
     def __call__(self, name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Future[None]:
-        self.tasks[name] = asyncio.ensure_future(run())  # type: ignore[arg-type]  # noqa: TID251 - ended below
+        self.tasks[name] = asyncio.ensure_future(run())  # type: ignore[arg-type]  # noqa: TID251 - a coroutine; ended below
         return self.tasks[name]
 
     async def end(self) -> None:
@@ -40,7 +40,7 @@ class Followers:
 
 
 @pytest.fixture
-async def followers():  # type: ignore[no-untyped-def]
+async def followers() -> AsyncIterator[Followers]:
     made = Followers()
     yield made
     await made.end()
