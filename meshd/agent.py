@@ -31,6 +31,7 @@ from meshd.control.lease import Lease
 from meshd.control.memory import Memory
 from meshd.control.register import Facts, Registrar
 from meshd.control.registrations import File
+from meshd.control.registries import Parties, Registries, Standing
 from meshd.control.report import Report
 from meshd.control.status import Publisher
 from meshd.control.subscriptions import Followed, Subscriptions
@@ -113,13 +114,13 @@ class Agent:
         addresses: tuple[str, ...],
         around: Surroundings,
         catalog: KvCatalog | None = None,
+        registries: Registries | None = None,
     ) -> None:
         self.host = host
         self.store = store
         self.around = around
         self.log = around.log
-        self.version = version()
-        self.address = advertised(host)
+        self.version, self.address = version(), advertised(host)
         self.events: list[Event] = []
         self.draining = self.listening = False
         self.tasks = Tasks("meshd", self.log, chance=around.chance)
@@ -143,9 +144,23 @@ class Agent:
         )
         self.containers = Containers(host.docker, self._here(), self.registrar, self.log, around.clock)
         self.recorder = Recorder(store, self.log, around.now)
-        self.reloader = Reloader(around.reread, lambda: self.host, self._use, partial(notify, around.environ), self.log)
         self.authority = self._authority(layout) if "ca" in host.roles else None
-        self._connect()
+        self._connect(registries)
+
+    def _join(self, registries: Registries | None) -> None:
+        """Several registries: where instances are to be, and the leases beside the home registry's."""
+        self.registries = registries
+        name = self.host.registry.name
+        self.standing = Standing(Parties(self.fold, self.documents, self.registrar), name, registries)
+        self.further_leases: Mapping[str, Lease] = {}
+        if registries is not None:
+            registries.on_change = self._moved
+            ttl = float(self.host.lease_ttl)
+            self.further_leases = registries.leases(self.lease, self._node(), ttl, self.host.run, self.log)
+
+    def _moved(self) -> None:
+        self.registrar.poke()
+        self.publisher.changed()
 
     def _here(self) -> Here:
         return Here(self.host.loopback, self.own_addresses)
@@ -232,8 +247,11 @@ class Agent:
         )
         return compilation, Sync(parts, self.log, self.around.clock)
 
-    def _connect(self) -> None:
+    def _connect(self, registries: Registries | None) -> None:
         """Who tells whom that something moved."""
+        self._join(registries)
+        tell = partial(notify, self.around.environ)
+        self.reloader = Reloader(self.around.reread, lambda: self.host, self._use, tell, self.log)
         self.reconcile, self.deletions, self.alarms = self._doubting()
         self.registrar.on_change = self.sync.poke
         self.identities.on_change = self.catalog.on_foreign = self.subscriptions.on_change = self.sync.poke
@@ -245,16 +263,21 @@ class Agent:
         self.status.resources = lambda: self.compilation.resources
         self.status.interest = lambda: self.subscriptions.interest
         self.status.held = lambda: self.subscriptions.held
-        self.status.problems = lambda: (*map(str, self.compilation.problems), *self.containers.problems)
+        self.status.problems = self._problems
+        self.status.registries = self.standing.contacts
         self.containers.on_change = self.publisher.changed
         self.supervisor.on_events = self._events
         self.dataplane.on_attach = self.sync.poke
+
+    def _problems(self) -> tuple[str, ...]:
+        return (*map(str, self.compilation.problems), *self.containers.problems, *self.standing.misplaced())
 
     def _doubting(self) -> tuple[Reconcile, Deletions, Alarms]:
         """Who asks again what the store has told, and who says so."""
         pace = Pace(jitter=self.around.chance)
         reconcile = Reconcile(self.store, lambda: self.watcher.wanted, self._repair, self.log, pace)
-        deletions = Deletions(self.store, self.fold, self.sync.meant, self.log)
+        judges = bool(self.host.roles)
+        deletions = Deletions(self.store, self.fold, self.sync.explained, self.log, self.around.now, judges=judges)
         return reconcile, deletions, Alarms(self.fold, self.log, self.around.clock)
 
     def _capture(self) -> Snapshot | None:
@@ -294,6 +317,8 @@ class Agent:
     def _compiled(self, version_number: int) -> None:
         self.alarms.look()
         self.status.compiled(version_number)
+        if self.registries is not None:
+            self.registrar.poke()  # documents may say another place
         if self.host.roles:
             self.recorder.accepted(self.documents.accepted())
 
@@ -323,6 +348,8 @@ class Agent:
 
     def start(self) -> None:
         """Start every long-running part; a crash of one ends the process (see `wait`)."""
+        for name, lease in self.further_leases.items():
+            self.tasks.start(f"lease {name}", lease.run)
         for name, run in (
             ("catalog", self.catalog.run),
             ("follow", self.sync.follow),
@@ -390,7 +417,7 @@ class Agent:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2.0):
                 if self.draining:
-                    await self.lease.release()
+                    await asyncio.gather(*(one.release() for one in (self.lease, *self.further_leases.values())))
         await self.tasks.stop()
         await self.runner.close()
 

@@ -34,6 +34,10 @@ class Catalog(Protocol):
 
     async def withdraw(self, key: InstanceKey) -> int: ...
 
+    async def remove(self, key: InstanceKey) -> None:
+        """Take it away here, because it stands elsewhere: no mark, and nobody is to stop sending."""
+        ...
+
     async def update(self, instance: Instance) -> int: ...
 
     async def get(self, key: InstanceKey) -> Instance | None: ...
@@ -104,6 +108,11 @@ class KvCatalog:
             except Conflict:
                 continue
         raise Conflict(f"{_key(key)}: changed {TRIES} times while it was withdrawn")
+
+    async def remove(self, key: InstanceKey) -> None:
+        """Removing what is absent is no error."""
+        self._leaving.pop(key, None)
+        await self._store.delete(_key(key))
 
     async def get(self, key: InstanceKey) -> Instance | None:
         """Raises Corrupt when the stored bytes are not an instance."""

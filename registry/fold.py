@@ -8,7 +8,7 @@ each state of the registry means for traffic; the tests of this file have a test
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,6 +20,8 @@ from registry.model import Document, Endpoint, Instance, InstanceKey
 from registry.roster import MAX_ORPHAN, MAX_SUSPECT, Roster
 from registry.shelf import SETTLE, Shelf
 from registry.store import Alive, Batch, Entry, Lost, Resync, WatchEvent
+
+Verdict = Literal["meant", "believed", "held"]  # of a deletion
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,9 +167,10 @@ class Fold:
         return found
 
     @property
-    def lost(self) -> bool:
-        """Contact is lost. A watch that is refused for want of rights is no sign of that."""
-        return any(not why.startswith("Denied") for why in self.unreachable.values())
+    def lost(self) -> str:
+        """Why contact is lost; empty: it is not. Some watches that are refused for want of rights are no sign of it."""
+        every = len(self.unreachable) >= len(self.wanted)
+        return next((why for why in self.unreachable.values() if every or not why.startswith("Denied")), "")
 
     @property
     def complete(self) -> bool:
@@ -217,10 +220,13 @@ class Fold:
             self.unreachable[selector] = event.reason
             return Change()
         self.last_event[selector] = now
-        self.unreachable.pop(selector, None)
+        if event.lacking:  # one of several registries: what it last said stays, and nobody vouches for it meanwhile
+            self.unreachable[selector] = event.lacking
+        else:
+            self.unreachable.pop(selector, None)
         if isinstance(event, Alive):
             return Change()
-        if isinstance(event, Resync):
+        if isinstance(event, Resync) and not event.lacking:
             self.listed.add(selector)
             self.restored.discard(selector)
         if not self.listed.isdisjoint(keys.wider(selector)):
@@ -237,25 +243,31 @@ class Fold:
         """Take in a saved snapshot (`registry.snapshot`) where the store has not been listed yet.
 
         `followed`: the selectors that it speaks of. It stays in force until the store lists them; what that listing
-        lacks has vanished then, as if this process had run all the time. What a store in doubt has listed is completed
-        from it.
+        lacks has vanished then, as if this process had run all the time. What a store in doubt has listed is completed.
         """
         change = Change()
         self.pinned = self.pinned or _value(entries.get(keys.STORE_ID, ()))
         fresh = {one for one in followed if self.listed.isdisjoint(keys.selectors_of(one))}
         self.restored |= fresh
         for prefix, saved in entries.items():
-            new = tuple(one for one in saved if self.listed.isdisjoint(keys.selectors_of(one.key)))
+            new = tuple(one for one in saved if not self._heard(one.key))
             if self.foreign:
                 change |= self._recall(prefix, saved, now)
             elif prefix == keys.LEASES and prefix in fresh:
-                change |= self._dispatch(prefix, Resync(0, saved), now)
+                told = prefix in self.last_event  # by some of several registries
+                change |= self._dispatch(prefix, Batch(0, saved) if told else Resync(0, saved), now)
             elif prefix != keys.STORE_ID:
                 change |= self._dispatch(prefix, Batch(0, new), now)
         for key in vanished:
             if self.listed.isdisjoint(keys.selectors_of(keys.instance(key.service, key.node, key.id))):
                 change |= Change(services=self._roster.vanish(key, now))
         return change
+
+    def _heard(self, key: str) -> bool:
+        """Listed by the store, or told by a registry that answers where another one is out of contact."""
+        name = keys.parse_instance(key)
+        known = name is not None and InstanceKey(*name) in self.instances
+        return known or not self.listed.isdisjoint(keys.selectors_of(key))
 
     def _recall(self, prefix: str, saved: tuple[Entry, ...], now: float) -> Change:
         """What the snapshot knows and a store in doubt has not shown: it counts as vanished, and is held."""
@@ -300,10 +312,21 @@ class Fold:
         """Let go of deleted documents that nobody has held meanwhile; call it at `next_settled`."""
         return _moved({prefix: shelf.expire(now) for prefix, shelf in self._shelves.items()})
 
-    def meant(self, names: Collection[tuple[str, str]]) -> Change:
-        """These documents, (kind, name), were deleted on purpose: let go of them, and count them for no wave."""
-        found = frozenset(keys.policy(*name) for name in names)
-        return _moved({keys.POLICY: self._policy.meant(found), keys.CONFIG: self._config.meant(found)})
+    def explain(self, verdicts: Mapping[tuple[str, str], Verdict], now: float) -> Change:
+        """What others know of deleted documents, by (kind, name). meant: on purpose, gone for good and part of no
+        wave; believed: no wave so far; held: part of one."""
+        named: dict[Verdict, set[str]] = {"meant": set(), "believed": set(), "held": set()}
+        for name, verdict in verdicts.items():
+            named[verdict].add(keys.policy(*name))
+        moved = {}
+        for prefix, shelf in ((keys.POLICY, self._policy), (keys.CONFIG, self._config)):
+            moved[prefix] = shelf.meant(named["meant"]) | shelf.hold(named["held"])
+            moved[prefix] |= shelf.believed(named["believed"], now)
+        return _moved(moved)
+
+    def await_word(self, seconds: float) -> None:
+        """Deleted documents stay in force for so long, for those who see more to say what is to be made of it."""
+        self._policy.settle = self._config.settle = seconds
 
     def adopt(self, now: float) -> Change:
         """An operator says that what vanished was meant to, and that the store is ours: nothing is held any more."""

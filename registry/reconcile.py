@@ -67,7 +67,10 @@ class Reconcile:
         if isinstance(event, Lost):
             self._lost.add(selector)
             return
-        self._lost.discard(selector)
+        if event.lacking:  # of several registries one is out of contact: a listing may lack what it holds
+            self._lost.add(selector)
+        else:
+            self._lost.discard(selector)
         if isinstance(event, Resync):
             self._told[selector] = digests(event.entries)
         elif isinstance(event, Batch) and selector in self._told:

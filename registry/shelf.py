@@ -38,11 +38,11 @@ class Shelf(Generic[V]):
         self.unlisted: set[str] = set()  # those keys
         self.left: dict[str, V] = {}  # what was let go of within the window, and nobody has said why
         self.window = brake.WINDOW
+        self.settle = settle  # seconds
         self._prefix = prefix
         self._read = read
         self._problems = problems
         self._park = park
-        self._settle = settle
         self._frozen = ""
         self._parked: dict[str, Entry] = {}
         self._leaving: dict[str, float] = {}  # of `items`: when they are let go of
@@ -96,6 +96,24 @@ class Shelf(Generic[V]):
         self._released()
         return moved
 
+    def believed(self, keys: Collection[str], now: float) -> frozenset[str]:
+        """Somebody who sees more has found them to be no wave, so far."""
+        self._leaving |= dict.fromkeys(self._leaving.keys() & set(keys), now)
+        return self.expire(now)
+
+    def hold(self, keys: Collection[str]) -> frozenset[str]:
+        """Somebody who sees more has found them to be part of a wave."""
+        leaving = self._leaving.keys() & set(keys)
+        moved = frozenset(self.left.keys() & set(keys))
+        for key in leaving:
+            del self._leaving[key]
+        for key in moved:
+            self.items[key] = self.left.pop(key)
+        self.unlisted |= leaving | moved
+        if leaving or moved:
+            self.held = f"{len(self.unlisted)} keys vanished with many others: kept until adopted"
+        return moved
+
     def freeze(self, reason: str) -> frozenset[str]:
         """The store is in doubt: keep what is here, and what was just let go of, until `thaw` or `adopt`."""
         self._frozen = reason
@@ -145,7 +163,7 @@ class Shelf(Generic[V]):
         for key in set(keys) - self.items.keys():
             self._problems.pop(key, None)
         fresh = known - self._leaving.keys()
-        self._leaving |= dict.fromkeys(fresh, now + self._settle)
+        self._leaving |= dict.fromkeys(fresh, now + self.settle)
         self._deleted |= dict.fromkeys(fresh, now)
         recent = {key for key, at in self._deleted.items() if now - at <= self.window}
         total = len(self.items.keys() | (self.left.keys() & recent))

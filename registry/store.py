@@ -48,11 +48,16 @@ class Op(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Changes since the last event, in order. A key deleted and written again inside a batch shows its last state."""
+    """Changes since the last event, in order. A key deleted and written again inside a batch shows its last state.
+
+    `lacking`, here and in the other events: of a store made of several (`registry.merge`), which of them is out of
+    contact and why. What it last said still counts; a Resync that lacks one need not hold all that it knows.
+    """
 
     index: int
     puts: tuple[Entry, ...] = ()
     deletes: tuple[str, ...] = ()
+    lacking: str = ""
 
 
 class Resync(msgspec.Struct, frozen=True):
@@ -60,12 +65,14 @@ class Resync(msgspec.Struct, frozen=True):
 
     index: int
     entries: tuple[Entry, ...]
+    lacking: str = ""
 
 
 class Alive(msgspec.Struct, frozen=True):
     """Nothing changed, and the store said so: the clock of staleness."""
 
     index: int
+    lacking: str = ""
 
 
 class Lost(msgspec.Struct, frozen=True):

@@ -12,9 +12,10 @@ from typing import TypeVar
 import msgspec
 from aiohttp import web
 
-from meshd.admin import apply, delete, explain, service_view, views, whole
+from meshd.admin import apply, delete, explain, registries, service_view, views, whole
 from meshd.admin.shapes import Adopted, DeleteRequest, TokenAnswer, TokenRequest
 from meshd.agent import Agent
+from meshd.config import show
 from meshd.control.status import HostStatus
 from meshd.dataplane.frames import Broken
 from policies.compiled import ExplainRequest, Stats
@@ -48,8 +49,13 @@ ROUTES = (
     ("GET", "/v1/mesh/certs", Action.STATUS, ""),
     ("GET", "/v1/mesh/proxy/config", Action.AGENT_READ, ""),
     ("GET", "/v1/mesh/proxy/stats", Action.AGENT_READ, ""),
+    ("GET", "/v1/mesh/settings", Action.KV_READ, keys.CA_ISSUED),
     ("GET", "/v1/mesh/roots", Action.STATUS, ""),
     ("POST", "/v1/mesh/tokens", Action.KV_WRITE, ANY_TOKEN),
+    ("GET", "/v1/mesh/registries", Action.CATALOG, ""),
+    ("GET", "/v1/mesh/registries/diff", Action.CATALOG, ""),
+    ("GET", "/v1/mesh/registries/placement/{name}", Action.CATALOG, ""),
+    ("POST", "/v1/mesh/registries/placement/{name}", Action.KV_WRITE, keys.POLICY),
     ("POST", "/v1/mesh/registry/adopt", Action.KV_WRITE, keys.STORE_ID),
     ("POST", "/v1/mesh/revocations", Action.KV_WRITE, keys.REVOCATIONS),
 )
@@ -121,6 +127,9 @@ class Desk:
 
     async def get_certs(self, request: web.Request) -> web.StreamResponse:
         return answers.json(request, views.certificates(self._agent))
+
+    async def get_settings(self, request: web.Request) -> web.StreamResponse:
+        return answers.json(request, dict(show(self._agent.host)))
 
     async def get_roots(self, request: web.Request) -> web.StreamResponse:
         roots = [root for pem in self._agent.identities.roots for root in bundle.read_pem(pem.encode())]
@@ -194,7 +203,7 @@ class Desk:
         held = {name: version for name, version in fold.unexplained.items() if name in fold.held_documents}
         store, who = self._context.store(request), access.describe(caller)
         index = await delete.delete(store, names, held, who, agent.around.now())
-        agent.deletions.changed()
+        agent.deletions.look()
         return answers.json(request, {"index": index})
 
     async def post_apply(self, request: web.Request) -> web.StreamResponse:
@@ -230,6 +239,31 @@ class Desk:
         if keys.parse_policy(key) != (kind, name):
             raise Problem(400, "no name of a document", "name", "kind/name, for example service-intentions/api")
         return key
+
+    # ---- registries -------------------------------------------------------------------------------------------------
+
+    async def get_registries(self, request: web.Request) -> web.StreamResponse:
+        return answers.json(request, await registries.rows(self._agent))
+
+    async def get_registries_diff(self, request: web.Request) -> web.StreamResponse:
+        a, b = request.query.get("a", ""), request.query.get("b", "")
+        return answers.json(request, await registries.diff(self._agent, a, b))
+
+    async def get_registries_placement_one(self, request: web.Request) -> web.StreamResponse:
+        found = await registries.placement(self._agent, self._service_name(request), await self._reports())
+        return answers.json(request, found)
+
+    async def post_registries_placement_one(self, request: web.Request) -> web.StreamResponse:
+        wanted = registries.question(await self._body(request, dict[str, list[str]]))
+        store, who = self._context.store(request), access.describe(request[CALLER])
+        placed = await registries.place(self._agent, store, self._service_name(request), wanted, who)
+        return answers.json(request, placed)
+
+    def _service_name(self, request: web.Request) -> str:
+        name = request.match_info["name"]
+        if not keys.valid_name(name):
+            raise Problem(400, f"{name[:80]!r} is no service name", "name")
+        return name
 
     # ---- authority --------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Documents through the API: validate all, write by compare-and-set, record the history. Nothing or everything."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -82,9 +83,14 @@ async def warnings(agent: Agent, planned: Plan) -> tuple[ProblemRow, ...]:
     return tuple(row(one, refused=False) for one in after if str(one) not in before)
 
 
-async def write(store: Store, planned: Plan, who: str, now: float) -> tuple[Applied, ...]:
-    """Compare-and-set all of them at once. Raises Conflict when somebody else was quicker, and as the store does."""
-    entries = [await store.get(keys.policy(one.kind, one.name)) for one in planned.texts]
+async def write(
+    store: Store, planned: Plan, who: str, now: float, *, before: Sequence[Entry | None] | None = None
+) -> tuple[Applied, ...]:
+    """Compare-and-set all of them at once. Raises Conflict when somebody else was quicker, and as the store does.
+
+    `before`: the entries that the texts were made from; without, what is there now is replaced.
+    """
+    entries = before or [await store.get(keys.policy(one.kind, one.name)) for one in planned.texts]
     ops = [
         Op(key=keys.policy(one.kind, one.name), value=one.text, expect=entry.version if entry else 0)
         for one, entry in zip(planned.texts, entries, strict=True)
@@ -93,8 +99,8 @@ async def write(store: Store, planned: Plan, who: str, now: float) -> tuple[Appl
     if ops:
         await _commit(store, ops)
     applied = []
-    for one, before in zip(planned.texts, entries, strict=True):
-        applied.append(await _applied(store, one, before, who, now))
+    for one, entry in zip(planned.texts, entries, strict=True):
+        applied.append(await _applied(store, one, entry, who, now))
     return tuple(applied)
 
 

@@ -32,8 +32,8 @@ async def delete(store: Store, names: Sequence[Name], held: Mapping[Name, int], 
 async def _ops(store: Store, name: Name, held: Mapping[Name, int], who: str, now: float) -> tuple[Op, ...]:
     entry = await store.get(keys.policy(*name))
     if entry is not None:
-        word = history.deletion(*name, entry.version, who, now)
+        word = history.deletion(name, entry.version, who, now)
         return word, Op(key=entry.key, value=None, expect=entry.version)
     if name in held:
-        return (history.deletion(*name, held[name], who, now),)
+        return (history.deletion(name, held[name], who, now),)
     raise Problem(404, f"{'/'.join(name)} does not exist", hint="`meshctl get` lists documents")

@@ -15,8 +15,13 @@ Routes (on 15500 and api.sock, mounted into the Consul-compatible app):
     GET    /v1/mesh/certs                               list[CertRow]
     GET    /v1/mesh/proxy/config                        policies.compiled.Config (from the proxy's own Dump)
     GET    /v1/mesh/proxy/stats                         policies.compiled.Stats (from a Scrape)
+    GET    /v1/mesh/settings                            the host's settings in force (as /status of the admin port)
     GET    /v1/mesh/roots                               {"trust_domain", "roots": [{"hash", "subject", "not_after"}]}
     POST   /v1/mesh/tokens                              body TokenRequest -> TokenAnswer (ca role only, else 409)
+    GET    /v1/mesh/registries                          list[RegistryRow]
+    GET    /v1/mesh/registries/diff                     ?a=NAME&b=NAME -> RegistryDiff (404: no such registry)
+    GET    /v1/mesh/registries/placement/{name}         ServicePlacement of a service
+    POST   /v1/mesh/registries/placement/{name}         body {"registries": [names]} -> ApplyResult
     POST   /v1/mesh/registry/adopt                      Adopted (believe the store as it is; ends every hold)
     POST   /v1/mesh/revocations                         body {"identity"|"serial", "reason"} -> {"index": int}
 
@@ -256,3 +261,61 @@ class TokenAnswer(Shape, frozen=True, kw_only=True):
     token: str
     expires: str
     root_hash: str
+
+
+class RegistryRow(Shape, frozen=True, kw_only=True):
+    """One line of `meshctl registry list`. `reachable` false: `reason` says why, and the counts are the last known.
+
+    `last_event_age`: seconds since it last gave a sign of life; -1: never.
+    """
+
+    name: str
+    kind: str
+    home: bool
+    reachable: bool
+    last_event_age: float
+    instances: int
+    services: int
+    reason: str = ""
+
+
+class DiffRow(Shape, frozen=True, kw_only=True):
+    """An instance that two registries do not show alike: in one of them alone, or with these fields differing."""
+
+    service: str
+    instance: str
+    only: Literal["", "a", "b"] = ""
+    fields: tuple[str, ...] = ()
+
+
+class RegistryDiff(Shape, frozen=True, kw_only=True):
+    """`same`: how many instances both show alike."""
+
+    a: str
+    b: str
+    same: int
+    rows: tuple[DiffRow, ...] = ()
+
+
+class PlacedInstance(Shape, frozen=True, kw_only=True):
+    """Registries by name: where it stands, where it is on its way out, and where another tool registered it."""
+
+    name: str
+    node: str
+    standing: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+
+class ServicePlacement(Shape, frozen=True, kw_only=True):
+    """`named`: what its defaults say (`document`: which ones; empty: none), empty: `home`. `registries`: of the host
+    that answers. `hosts`: living hosts with their registries, each with why contact is lost; `silent`: the others."""
+
+    service: str
+    home: str
+    named: tuple[str, ...]
+    document: str
+    registries: tuple[str, ...]
+    instances: tuple[PlacedInstance, ...]
+    hosts: dict[str, dict[str, str]]
+    silent: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from meshd.admin import registries
 from meshd.admin.shapes import (
     CertRow,
     DocumentRow,
@@ -62,7 +63,7 @@ def registry(agent: Agent) -> RegistryState:
     behind = agent.store.behind() if isinstance(agent.store, Replicated) else Behind(-1.0, True)
     return RegistryState(
         kind=agent.host.registry.kind,
-        reachable=heard is not None and not agent.fold.lost,
+        reachable=heard is not None and not agent.standing.contacts()[agent.host.registry.name],
         last_event_age=round(agent.around.clock() - heard, 3) if heard is not None else -1.0,
         index=agent.sync.index,
         last_contact=round(behind.seconds, 3),
@@ -95,7 +96,7 @@ def staleness(agent: Agent) -> dict[str, float]:
     fold, now = agent.fold, agent.around.clock()
     if fold.restored:
         silent = round(max(0.0, agent.around.now() - agent.cold_start.state.heard), 3)
-        return dict.fromkeys(fold.services, silent)
+        return registries.staleness(agent, dict.fromkeys(fold.services, silent))
     alive = fold.last_event.get(keys.LEASES)
     found = {}
     for service in agent.subscriptions.interest.called | agent.subscriptions.interest.hosted:
@@ -103,7 +104,7 @@ def staleness(agent: Agent) -> dict[str, float]:
         last = max((at for at in heard if at is not None), default=None)
         if alive is not None and last is not None:
             found[service] = round(max(0.0, now - min(alive, last)), 3)
-    return found
+    return registries.staleness(agent, found)
 
 
 def last_events(agent: Agent) -> dict[str, float]:
@@ -201,6 +202,7 @@ def warnings(agent: Agent) -> tuple[str, ...]:
         found.append(f"the registry does not take our instances: {agent.registrar.problem}")
     if agent.lease.problem:
         found.append(f"the host's lease cannot be kept: {agent.lease.problem}")
+    found += registries.warnings(agent)
     found += doubts(agent)
     reloaded = agent.reloader.state
     if reloaded.problem:

@@ -1,17 +1,27 @@
-"""`meshctl registry`: what to do when the store was wiped, restored or replaced."""
+"""`meshctl registry`: what to do before and after the store is wiped, restored or replaced."""
 
 from collections.abc import Callable
 
 import click
 
 from meshd.admin.shapes import Adopted
+from meshd.cli import registries
+from meshd.cli.backup import backup, restore
 from meshd.cli.output import OUTPUT, emit, note
 from meshd.cli.target import Target
 
 
 @click.group()
 def registry() -> None:
-    """The registry behind the mesh."""
+    """The registry behind the mesh, and those beside it."""
+
+
+for command in (registries.list_registries, registries.diff, registries.migrate):
+    registry.add_command(command)
+
+
+registry.add_command(backup)
+registry.add_command(restore)
 
 
 @registry.command()

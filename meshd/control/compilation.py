@@ -94,7 +94,7 @@ class Endpoints(Mapping[str, tuple[Endpoint, ...]]):
 
     def _doubts(self) -> tuple[object, ...]:
         fold = self._fold
-        return fold.foreign, frozenset(fold.unreachable), frozenset(fold.restored), fold.limits
+        return fold.foreign, frozenset(fold.unreachable), frozenset(fold.restored), fold.limits, fold.half_life
 
 
 class Compilation:

@@ -14,6 +14,7 @@ import msgspec
 
 from registry import keys
 from registry.errors import Conflict, RegistryError
+from registry.fold import Verdict
 from registry.model import Document
 from registry.store import Entry, Op, Store
 
@@ -30,11 +31,16 @@ class Past(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
 
 
 class Deletion(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
-    """The value of `history/<kind>/<name>/deleted`: versions up to this one were deleted on purpose."""
+    """The value of `history/<kind>/<name>/deleted`: what is to be made of a deletion of versions up to this one.
+
+    meant: `meshctl` did it; of what other tools did a host with a role says what it has found: believed, or held
+    (too much went at once). It sees all policy; most hosts see what they use.
+    """
 
     at: str
     who: str
     version: int
+    verdict: Verdict = "meant"
 
 
 class Log(Protocol):
@@ -48,19 +54,31 @@ async def write(store: Store, document: Document, who: str, now: float) -> None:
         await store.put(keys.history(document.kind, document.name, document.version), value, expect=0)
 
 
-def deletion(kind: str, name: str, version: int, who: str, now: float) -> Op:
+def deletion(
+    document: tuple[str, str],
+    version: int,
+    who: str,
+    now: float,
+    verdict: Verdict = "meant",
+    *,
+    expect: int | None = None,
+) -> Op:
     """What belongs into the transaction that deletes a document, so that every host can see that it was meant."""
-    value = msgspec.json.encode(Deletion(at=_stamp(now), who=who, version=version))
-    return Op(key=keys.deletion(kind, name), value=value)
+    value = msgspec.json.encode(Deletion(at=_stamp(now), who=who, version=version, verdict=verdict))
+    return Op(key=keys.deletion(*document), value=value, expect=expect)
 
 
-async def was_meant(store: Store, kind: str, name: str, version: int) -> bool:
-    """Was this version, or a later one, deleted on purpose? Raises as `Store.get`."""
-    entry = await store.get(keys.deletion(kind, name))
+async def verdict(store: Store, document: tuple[str, str], version: int) -> tuple[Verdict | None, int]:
+    """What is to be made of the deletion of this version (None: nobody has said), and the version of the key that
+    says so, 0: there is none. Raises as `Store.get`."""
+    entry = await store.get(keys.deletion(*document))
+    if entry is None:
+        return None, 0
     try:
-        return entry is not None and msgspec.json.decode(entry.value, type=Deletion).version >= version
+        found = msgspec.json.decode(entry.value, type=Deletion)
     except msgspec.DecodeError:
-        return False
+        return None, entry.version
+    return (found.verdict if found.version >= version else None), entry.version
 
 
 def _stamp(now: float) -> str:

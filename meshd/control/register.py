@@ -7,7 +7,7 @@ callers stop at once, and deleted later by the catalogue.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,6 +74,7 @@ class Registrar:
         self._writing = asyncio.Lock()
         self._leaving = False
         self.on_change: Callable[[], None] = lambda: None
+        self.settle: Callable[[list[Instance]], Awaitable[None]] = settled  # of several registries: in which ones
         self.problem = ""  # why the registry does not have what is registered here; empty: it has
 
     # ---- the host's side ------------------------------------------------------------------------------------------
@@ -137,6 +138,10 @@ class Registrar:
             if gone:
                 self.on_change()
 
+    def poke(self) -> None:
+        """Where instances are to be, or where they are, has changed."""
+        self._dirty.set()
+
     async def run(self) -> None:
         """Keep the registry at what is registered here."""
         pause = RETRY[0]
@@ -162,17 +167,27 @@ class Registrar:
         self.problem = f"{type(error).__name__}: {error}"
 
     async def _reconcile(self) -> None:
-        for key in sorted(self._withdrawals):
-            with contextlib.suppress(NotFound):
-                await self._catalog.withdraw(key)
-            self._withdrawals.discard(key)
-            self._save()
-        if self._stored is None or self._leaving:
-            return  # until the first listing nobody knows what is missing
-        for local in list(self._local.values()):
-            if self._stored.get(local.instance.key) != local.instance:
-                await self._put(local.instance)
-        await self._adoption.take_in(dict(self._stored))
+        """Raises the first error, after everything was tried."""
+        failed = [error for key in sorted(self._withdrawals) if (error := await self._withdraw(key)) is not None]
+        if self._stored is not None and not self._leaving:  # until the first listing nobody knows what is missing
+            for local in list(self._local.values()):
+                if self._stored.get(local.instance.key) != local.instance:
+                    await self._put(local.instance)
+            await self.settle([local.instance for local in self._local.values()])
+            await self._adoption.take_in(dict(self._stored))
+        if failed:
+            raise failed[0]
+
+    async def _withdraw(self, key: InstanceKey) -> RegistryError | None:
+        try:
+            await self._catalog.withdraw(key)
+        except NotFound:
+            pass
+        except RegistryError as error:
+            return error
+        self._withdrawals.discard(key)
+        self._save()
+        return None
 
     async def _put(self, instance: Instance) -> int:
         index = await self._catalog.register(instance)
@@ -400,6 +415,10 @@ class Registrar:
             with contextlib.suppress(RegistryError):
                 await self._catalog.withdraw(local.instance.key)
         await self._adoption.let_go(dict(self._stored or {}))
+
+
+async def settled(_instances: list[Instance]) -> None:
+    """With one registry there is nowhere else to be."""
 
 
 def _dialled(instance: Instance, app: str) -> Instance:

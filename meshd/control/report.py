@@ -36,6 +36,7 @@ class Report:
         self.interest: Callable[[], Interest] = Interest
         self.held: Callable[[], frozenset[Name]] = frozenset  # accepted documents that are not compiled with yet
         self.problems: Callable[[], tuple[str, ...]] = lambda: ()
+        self.registries: Callable[[], dict[str, str]] = dict
 
     def compiled(self, version: int) -> None:
         held = {f"{kind}/{name}" for kind, name in self.held()}
@@ -66,6 +67,7 @@ class Report:
             interest=self.interest(),
             proxy=ProxySeen(hello.pid, hello.generation, hello.version) if hello is not None else ProxySeen(),
             problems=(*self.problems(), *(reason for reasons in refused.values() for reason in reasons)),
+            registries=self.registries(),
         )
 
 

@@ -44,6 +44,7 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The value of `status/proxies/<node>`. Documents by `<kind>/<name>`; `update`: number of the last Update.
 
     `interest`: what this host calls and hosts, which says what documents it follows.
+    `registries`: those of the host, where it has several, each with why contact is lost (empty: it is not).
     """
 
     node: str
@@ -54,6 +55,7 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     interest: Interest = Interest(all_policy=True)
     proxy: ProxySeen = ProxySeen()
     problems: tuple[str, ...] = ()
+    registries: dict[str, str] = {}
 
 
 def digest(text: bytes) -> str:

@@ -29,7 +29,7 @@ from registry import keys
 from registry.brake import MAX_REMOVAL_PERCENT, WINDOW, Limits
 from registry.errors import RegistryError
 from registry.flap import HALF_LIFE
-from registry.fold import Change, Fold
+from registry.fold import Change, Fold, Verdict
 from registry.store import Alive, Batch, Entry, Lost, Resync, Store, WatchEvent
 from registry.store_id import base
 from registry.watch import Watcher
@@ -114,7 +114,7 @@ class Sync:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
                     prefix, event = await events.get()
-                    if prefix in fold.unreachable and not isinstance(event, Lost):
+                    if prefix in fold.unreachable and _in_contact(event):
                         self.on_contact()  # now, not when the gate opens: the watch of the id may be in a pause
                     ready += self._gate.admit(prefix, event, self._clock())
             for one in ready:
@@ -125,7 +125,7 @@ class Sync:
         parts = self._parts
         before = bool(parts.fold.unreachable), parts.fold.complete
         listed = len(parts.fold.listed)
-        if prefix in parts.fold.unreachable and not isinstance(event, Lost):
+        if prefix in parts.fold.unreachable and _in_contact(event):
             self.on_contact()
         change = parts.fold.apply(prefix, event, self._clock())
         if isinstance(event, Batch | Resync | Alive):
@@ -140,9 +140,9 @@ class Sync:
             parts.cold_start.changed()
         self.on_event(prefix, event)
 
-    def meant(self, names: frozenset[Name]) -> None:
-        """Documents that the store has lost were deleted on purpose."""
-        self._moved(self._parts.fold.meant(names))
+    def explained(self, verdicts: Mapping[Name, Verdict]) -> None:
+        """What is to be made of documents that the store has lost."""
+        self._moved(self._parts.fold.explain(verdicts, self._clock()))
 
     def _moved(self, change: Change) -> None:
         parts = self._parts
@@ -315,6 +315,10 @@ class Sync:
                 self._dirty.set()
             else:
                 self._log.error("no valid version is known", document=f"{kind}/{name}")
+
+
+def _in_contact(event: WatchEvent) -> bool:
+    return not isinstance(event, Lost) and not event.lacking
 
 
 def limits(documents: Mapping[Name, AnyDocument]) -> Limits:

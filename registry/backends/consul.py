@@ -8,7 +8,6 @@ was known, because an answer only says that something may have changed.
 import asyncio
 import copy
 import random
-import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from consul import base  # type: ignore[import-untyped]  # the package has no ty
 
 from registry import durations, keys
 from registry.backends import consul_txn
-from registry.backends.consul_http import Api, Links, Transport, check
+from registry.backends.consul_http import Api, Links, Tls, Transport, check
 from registry.backends.consul_view import View
 from registry.errors import Denied, NotFound, TooLarge, Unavailable
 from registry.store import Alive, Behavior, Entry, Lease, Listing, Lost, Op, Watch, WatchEvent
@@ -58,7 +57,8 @@ BACKOFF = Backoff()
 class ConsulStore:
     """A `registry.store.SessionStore`. `addresses`: http://, https:// or unix://, the first that answers is used.
 
-    `token` is asked before each request. `ssl` carries the private CA and the client's certificate; `server_hostname`
+    `token` is asked before each request. `ssl` carries the private CA and the client's certificate, from
+    files that may be replaced (`TlsFiles`) or as it is; `server_hostname`
     is the name that the server's certificate must have, whatever its address.
     """
 
@@ -70,7 +70,7 @@ class ConsulStore:
         addresses: Sequence[str],
         *,
         token: Callable[[], str | None] = no_token,
-        ssl: ssl.SSLContext | None = None,
+        ssl: Tls = None,
         server_hostname: str | None = None,
         wait: float = MAX_WAIT,
         backoff: Backoff = BACKOFF,
@@ -85,6 +85,10 @@ class ConsulStore:
         other = copy.copy(self)
         other._api = Api(Transport(self._links, lambda: token))
         return other
+
+    async def run(self) -> None:
+        """Notice within 10 s that a server is frozen under the watches, for ever; without it a minute later."""
+        await self._links.run()
 
     # ---- reads --------------------------------------------------------------------------------------------------
 

@@ -179,13 +179,23 @@ class ConsulCatalog(KvCatalog):
         if found is None or found.state != "withdrawn":
             return False
         try:
-            if self.mode == "agent":
-                await self._call(f"/v1/agent/service/deregister/{key.id}")
-            else:
-                await self._call("/v1/catalog/deregister", {"Node": key.node, "ServiceID": key.id})
+            await self._deregister(key)
         except (NotFound, Conflict):
             return False
         return True
+
+    async def remove(self, key: InstanceKey) -> None:
+        """Without maintenance first; what is absent is no error."""
+        self._leaving.pop(key, None)
+        self._mine.pop(key, None)
+        with contextlib.suppress(NotFound):
+            await self._deregister(key)
+
+    async def _deregister(self, key: InstanceKey) -> None:
+        if self.mode == "agent":
+            await self._call(f"/v1/agent/service/deregister/{key.id}")
+        else:
+            await self._call("/v1/catalog/deregister", {"Node": key.node, "ServiceID": key.id})
 
     async def _check_agent(self) -> None:
         """An agent registers for its own node: an instance would appear under another name than its certificate's."""

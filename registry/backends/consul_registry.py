@@ -4,14 +4,13 @@
 watch, a listing and an index of that prefix mean the same on every store. It is written by `consul_catalog` only.
 """
 
-import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from registry import keys
 from registry.backends.consul import BACKOFF, MAX_WAIT, Backoff, ConsulStore, Found
 from registry.backends.consul_feed import Feed
-from registry.backends.consul_http import Api
+from registry.backends.consul_http import Api, Tls
 from registry.backends.consul_services import Services
 from registry.errors import Denied
 from registry.race import first
@@ -24,7 +23,7 @@ class ConsulRegistry(ConsulStore):
         addresses: Sequence[str],
         *,
         token: Callable[[], str | None] = lambda: None,
-        ssl: ssl.SSLContext | None = None,
+        ssl: Tls = None,
         wait: float = MAX_WAIT,
         backoff: Backoff = BACKOFF,
     ) -> None:

@@ -51,6 +51,7 @@ class Services:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self._contact = (0.0, True)  # age and leader of the last answer that told them
 
     async def names(self, after: int, wait: float) -> Answer:
         """`after` 0: answer now, as the leader sees it; else wait for another index and take any server's word."""
@@ -89,8 +90,11 @@ class Services:
         params = []
         if after:
             params = [("index", str(after)), ("wait", durations.render(wait)), ("stale", "1")]
-        found: tuple[Answer, T] = await self._api.http.get(read, path, params=params)
-        return found
+        head, found = await self._api.http.get(read, path, params=params)
+        if head.age < 0:
+            head = msgspec.structs.replace(head, age=self._contact[0], led=self._contact[1])
+        self._contact = (head.age, head.led)
+        return head, found
 
 
 def _reader(what: str, decoder: msgspec.json.Decoder[T]) -> Callable[[base.Response], tuple[Answer, T]]:
@@ -100,6 +104,9 @@ def _reader(what: str, decoder: msgspec.json.Decoder[T]) -> Callable[[base.Respo
             found = decoder.decode(answer.content)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Unavailable(f"{what}: not an answer of a registry: {error}") from error
+        if answer.headers.get("X-Consul-Query-Backend") == "streaming":
+            # since 1.10 blocking queries of health are answered by a stream, which always says "no leader, 0 ms"
+            return Answer(max(1, _number(answer.headers.get("X-Consul-Index", ""))), -1.0, False), found
         age = _number(answer.headers.get("X-Consul-LastContact", "")) / 1000
         led = answer.headers.get("X-Consul-KnownLeader", "true") != "false"
         return Answer(max(1, _number(answer.headers.get("X-Consul-Index", ""))), age, led), found

@@ -64,6 +64,11 @@ class Stream:
         """Watches that are fed now."""
         return len(self._watches)
 
+    @property
+    def newest(self) -> int:
+        """The highest version that a watch was fed or has listed."""
+        return self._anchor.version if self._anchor is not None else 0
+
     # ---- what a watch asks ------------------------------------------------------------------------------------------
 
     def add(self, watch: EtcdWatch) -> None:
@@ -120,6 +125,8 @@ class Stream:
                 failures = 0
                 continue
             failures = 1 if self._confirmed else failures + 1
+            if not self._confirmed:
+                self._client.links.doubt()
             if member == self._client.links.member:
                 self._client.links.next_member()
             for watch in list(self._watches.values()):
@@ -158,6 +165,11 @@ class Stream:
             return await first(lambda: self._write(call, outgoing), lambda: self._read(call))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             broken = error if isinstance(error, grpc.aio.AioRpcError) else None
+        except asyncio.CancelledError:
+            # gRPC says so too when its channel was closed under the call; that ends the stream, not who runs it
+            if not self._closed or (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            return End("the store is closed", renewed=True)
         # a write to a stream that has ended says so without saying why
         code = broken.code() if broken is not None else await call.code()
         details = (broken.details() if broken is not None else await call.details()) or ""

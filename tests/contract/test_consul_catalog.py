@@ -21,19 +21,20 @@ from registry.backends.consul_registry import ConsulRegistry
 from registry.errors import Conflict, Denied, NotFound, RegistryError, Unavailable
 from registry.model import Address, Check, CheckResult, Instance
 from registry.store import Alive, Batch, Lost, Resync, WatchEvent
-from tests.consul_server import ConsulServer
+from tests.consul_server import NEWER, OLDER, ConsulServer
 from tests.contract.validators import news
 from tests.fakes.running import running
 from tests.mesh.cluster import random_net
 
 pytestmark = [pytest.mark.outages, pytest.mark.timeout(90)]
 
+NOTICED = 20.0  # seconds: twice what a quiet machine takes
 NODES = {"agent": "server", "agentless": "b"}  # the agent of the test is the server's own
 
 
-@pytest.fixture(scope="module")
-def consul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
-    server = ConsulServer(tmp_path_factory.mktemp("consul"), f"{random_net()}.1")
+@pytest.fixture(scope="module", params=[OLDER, NEWER])
+def consul(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
+    server = ConsulServer(tmp_path_factory.mktemp("consul"), f"{random_net()}.1", program=request.param)
     server.start()
     yield server
     server.kill()
@@ -66,14 +67,20 @@ class Mesh:
 
 @asynccontextmanager
 async def mesh(
-    server: ConsulServer, directory: Path, mode: str = "agentless", *, token: str | None = None, **override: object
+    server: ConsulServer,
+    directory: Path,
+    mode: str = "agentless",
+    *,
+    token: str | None = None,
+    wait: float = 1.0,
+    **override: object,
 ) -> AsyncIterator[Mesh]:
     """As a host opens it: from the section of its configuration. `token` None: the management token."""
     path = directory / "token"
     path.write_text(token if token is not None else server.management)
     settings = msgspec.convert(server.settings(path, mode) | override, Registry)
     store, catalog = open_consul(settings, NODES[mode], "10.0.0.2")
-    store._wait = store.feed._wait = 1.0
+    store._wait = store.feed._wait = wait
     catalog._delete_after = 0.5
     opened = Mesh(store, catalog)
     async with running(catalog.run()), aclosing(opened.events):  # type: ignore[type-var]  # a generator
@@ -83,13 +90,14 @@ async def mesh(
             await (
                 store.close()
             )  # before its users are cancelled: what is under way is then cut off, not said goodbye to
+    await ended()  # a loop that closes while a server has not said goodbye leaves the socket open
 
 
 async def ended() -> None:
-    """Connections that were given up end when the server has answered what was asked on them."""
-    loop = asyncio.get_running_loop()
+    """Connections that were given up end when the server has said goodbye, over TLS half a second later at most."""
+    transports = getattr(asyncio.get_running_loop(), "_transports", {})
     async with asyncio.timeout(20):
-        while list(getattr(loop, "_transports", ())):  # noqa: ASYNC110 - a transport has no event for its end
+        while any(getattr(one, "_sock", None) for one in transports.values()):  # noqa: ASYNC110 - no event for its end
             await asyncio.sleep(0.01)  # sleep: between two looks
 
 
@@ -238,14 +246,21 @@ async def test_a_restart_is_loud_and_loses_nothing(consul: ConsulServer, tmp_pat
 
 
 async def test_a_frozen_server_is_noticed_and_heard_again(consul: ConsulServer, tmp_path: Path) -> None:
-    async with mesh(consul, tmp_path) as host:
+    """Long before the minute that a blocking query may be silent, in every watch."""
+    async with mesh(consul, tmp_path, wait=60.0) as host, aclosing(host.store.watch(keys.POLICY)) as policy:
         await host.until(Resync)
+        assert isinstance(await anext(policy), Resync)
         consul.signal(SIGSTOP)
         try:
-            await host.until(Lost)
+            async with asyncio.timeout(NOTICED):
+                assert isinstance(await anext(policy), Lost)
+                await host.until(Lost)
         finally:
             consul.signal(SIGCONT)
         await host.until(Resync)
+        async with asyncio.timeout(30):
+            while isinstance(await anext(policy), Lost):
+                pass
 
 
 async def test_a_wiped_data_directory_is_a_new_truth_loudly_and_instances_are_put_again(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Everything in force, swapped whole. Each thread holds one `Arc` of it, requests borrow.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Snapshot {
     pub tables: Arc<Tables>,
-    pub keys: Keys,
+    pub keys: Arc<Keys>,
     /// By `ServiceId`.
     pub services: Vec<Arc<SharedService>>,
     /// By `InboundId`.
@@ -71,8 +71,9 @@ impl Drop for Entered {
 /// The endpoints that the registry has lost, but for those of this host: they are called without a wire. One that is
 /// never called, because its service has meshed instances and it is none, is not asked either.
 pub fn suspects<'t>(t: &'t Tables, s: &'t Service) -> impl Iterator<Item = &'t Endpoint> {
-    let all = s.endpoints.iter().map(|id| t.endpoint(*id)).filter(|e| e.state == State::Suspect);
-    all.filter(|e| (e.mesh.is_some() || !s.meshed) && t.inbound_id(&e.name).is_none())
+    let all = if s.suspects > 0 { &s.endpoints[..] } else { &[] };
+    let suspect = all.iter().map(|e| &**e).filter(|e| e.state == State::Suspect);
+    suspect.filter(|e| (e.mesh.is_some() || !s.meshed) && t.inbound_id(&e.name).is_none())
 }
 
 /// What the control thread carries from snapshot to snapshot.
@@ -85,26 +86,40 @@ pub struct Registry {
 
 impl Registry {
     /// Builds the snapshot of `tables`; a rejection names the identity whose TLS cannot be set up.
-    pub fn snapshot(&mut self, tables: Arc<Tables>, before: &Keys) -> Result<Snapshot, Rejection> {
-        let keys = Keys::build(&tables, before)?;
-        let old = std::mem::take(&mut self.services);
-        let mut old: HashMap<_, _> = old.into_iter().collect();
-        let mut services = Vec::with_capacity(tables.services.len());
-        for s in &tables.services {
-            let kept = old.remove(&s.name).unwrap_or_default();
-            kept.0.suspect(suspects(&tables, s).map(|e| (&*e.name, e.reached_at())));
-            services.push(kept.0.clone());
-            self.services.insert(s.name.clone(), kept);
-        }
-        let mut old = std::mem::take(&mut self.inbounds);
-        let mut inbounds = Vec::with_capacity(tables.inbounds.len());
-        for i in &tables.inbounds {
-            let kept = old.remove(&i.name).unwrap_or_default();
-            inbounds.push(kept.clone());
-            self.inbounds.insert(i.name.clone(), kept);
-        }
+    pub fn snapshot(&mut self, tables: Arc<Tables>, before: &Snapshot) -> Result<Snapshot, Rejection> {
+        let keys = Keys::build(&tables, &before.tables, &before.keys)?;
+        let services = self.shared(&tables, before);
+        let inbounds = if Arc::ptr_eq(&tables.inbounds, &before.tables.inbounds) {
+            before.inbounds.clone()
+        } else {
+            let mut old = std::mem::take(&mut self.inbounds);
+            let kept = tables.inbounds.iter().map(|i| (i.name.clone(), old.remove(&i.name).unwrap_or_default()));
+            self.inbounds = kept.collect();
+            tables.inbounds.iter().filter_map(|i| self.inbounds.get(&i.name).cloned()).collect()
+        };
         self.version += 1;
         Ok(Snapshot { tables, keys, services, inbounds, version: self.version })
+    }
+
+    /// What is shared of each service, carried over by name; what the tables before share with these is not looked at.
+    fn shared(&mut self, tables: &Tables, before: &Snapshot) -> Vec<Arc<SharedService>> {
+        let same = tables.is_numbered_as(&before.tables);
+        if !same {
+            self.services.retain(|name, _| tables.service_id(name).is_some());
+        }
+        let all = tables.services.iter().enumerate().map(|(i, s)| {
+            let old = before.tables.services.get(i).zip(before.services.get(i));
+            if let Some((_, shared)) = old.filter(|(old, _)| Arc::ptr_eq(old, s)) {
+                return shared.clone();
+            }
+            let kept = match self.services.get(&*s.name) {
+                Some((shared, _)) => shared.clone(),
+                None => self.services.entry((&*s.name).into()).or_default().0.clone(),
+            };
+            kept.suspect(suspects(tables, s).map(|e| (&*e.name, e.reached_at())));
+            kept
+        });
+        all.collect()
     }
 
     /// Once per second: budgets' windows move on. Returns (service, endpoint) whose ejections ended.

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from tests.bench.control import endpoints, fanout, propagation, reconnect
+from tests.bench.control import endpoints, fanout, propagation, reconnect, subscriptions
 from tests.bench.control.result import Row
 from tests.bench.stage import Missing
 
@@ -18,6 +18,7 @@ class Measure(Protocol):
 
 FIGURES: Mapping[str, Measure] = {
     "propagation": propagation.measure,
+    "subscriptions": subscriptions.measure,
     "fanout": fanout.measure,
     "reconnect": reconnect.measure,
     "endpoints": endpoints.measure,

@@ -58,7 +58,7 @@ class Counter:
 
 
 def measure(*, short: bool) -> Iterator[Row]:
-    yield _one(hosts=8 if short else 200, seconds=12 if short else 30, short=short)
+    yield _one(hosts=8 if short else 200, seconds=15 if short else 30, short=short)
 
 
 def _one(*, hosts: int, seconds: int, short: bool) -> Row:

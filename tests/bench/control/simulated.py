@@ -24,7 +24,7 @@ from meshd.tasks import Tasks
 from registry import keys
 from registry.fold import Fold
 from registry.interest import EVERYTHING
-from registry.store import Alive, Batch, Entry, Lost, Resync, SessionStore, WatchEvent
+from registry.store import Alive, Batch, Entry, Lost, Resync, Store, WatchEvent
 from registry.watch import Watcher
 from tests.bench.control.stores import open_store
 from tests.bench.control.truth import Written
@@ -63,7 +63,7 @@ class Lines:
 class Simulated:
     """The registry side of one host. Times are monotonic seconds, the same clock in all processes of a machine."""
 
-    def __init__(self, store: SessionStore, shared: Shared) -> None:
+    def __init__(self, store: Store, shared: Shared) -> None:
         self._tasks = Tasks("simulated", Lines())
         self._watcher = Watcher(store, self._tasks.start)
         self._store = store
@@ -86,16 +86,18 @@ class Simulated:
 
     async def _follow(self) -> None:
         while True:
-            prefix, event = await self._watcher.events.get()
-            now = time.monotonic()
-            lost = bool(self.fold.unreachable)
-            self.fold.apply(prefix, event, now)
-            if lost and not self.fold.unreachable:
-                self.contacts.append(now)
-            if self.fold.complete:
-                self.listed.set()
-            if prefix == keys.POLICY:
-                self._record(event, now)
+            selector, event = await self._watcher.events.get()
+            self.take(selector, event, time.monotonic())
+
+    def take(self, selector: str, event: WatchEvent, now: float) -> None:
+        lost = bool(self.fold.unreachable)
+        self.fold.apply(selector, event, now)
+        if lost and not self.fold.unreachable:
+            self.contacts.append(now)
+        if self.fold.complete:
+            self.listed.set()
+        if selector == keys.POLICY:
+            self._record(event, now)
 
     def _record(self, event: WatchEvent, now: float) -> None:
         if isinstance(event, Lost | Alive):

@@ -116,6 +116,13 @@ async def test_one_that_is_registered_between_look_and_deletion_is_not_deleted(
     assert await catalog.get(KEY) == made.instance()
 
 
+async def test_removing_leaves_no_mark_and_what_is_absent_is_no_error(catalog: KvCatalog, store: MemoryStore) -> None:
+    await catalog.register(made.instance())
+    for _ in range(2):
+        await catalog.remove(made.instance().key)
+    assert store.entries == {}
+
+
 async def test_a_key_that_is_gone_already_is_no_error(catalog: KvCatalog, store: MemoryStore, clock: Clock) -> None:
     await catalog.register(made.instance())
     await catalog.withdraw(KEY)

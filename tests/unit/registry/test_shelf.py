@@ -226,6 +226,17 @@ def test_held_ones_go_when_somebody_says_that_they_were_meant() -> None:
     assert (shelf.held, len(shelf.items)) == ("", 5)
 
 
+def test_others_may_believe_a_deletion_early_and_hold_it_late() -> None:
+    shelf = settling(*entries(a="1", b="1", c="1"))
+    shelf.settle = 10.0
+    shelf.apply(Batch(2, (), ("p/a", "p/b")), 0.0)
+    assert shelf.believed(("p/a", "p/c"), 1.0) == {"p/a"}
+    assert shelf.unexplained == {"p/a", "p/b"}
+    assert shelf.hold(("p/a", "p/b", "p/c")) == {"p/a"}
+    assert (shelf.items.keys(), shelf.unlisted) == ({"p/a", "p/b", "p/c"}, {"p/a", "p/b"})
+    assert (shelf.next_due(), "2 keys" in shelf.held) == (None, True)
+
+
 def test_what_had_just_left_comes_back_when_the_store_turns_out_to_be_in_doubt() -> None:
     shelf = settling(*entries(a="1", b="1", c="1"))
     shelf.apply(Batch(2, (), ("p/a", "p/b")), 0.0)

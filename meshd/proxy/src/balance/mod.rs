@@ -8,28 +8,36 @@ mod tests;
 use crate::config::{Outlier, State};
 use crate::snapshot::{SharedService, Snapshot};
 use crate::suspect::{Proof, WINDOW_MS};
-use crate::tables::{self, EndpointId, Leg, ServiceId, Tables};
+use crate::tables::{self, EndpointId, Leg, ServiceId};
 use ewma::Ewma;
 use outlier::{Row, Rule};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
-/// One thread's view of an endpoint; lives on by name when the tables swap.
+/// What a thread keeps of an endpoint beside its state.
+pub trait Keep: Default {
+    /// The endpoint is gone, or somewhere else.
+    fn leave(&self) {}
+}
+
+impl Keep for () {}
+
+/// One thread's view of an endpoint, and what else the thread keeps of it (`with`); lives on when the tables swap, as
+/// long as the same instance is at the same place.
 #[derive(Default)]
-pub struct Endpoint {
+pub struct Endpoint<T = ()> {
+    pub with: T,
     pub ewma: Ewma,
     row: Cell<Row>,
     ejected_until_ms: Cell<u64>,
-    /// A suspect gets requests until then.
-    proven_until_ms: Cell<u64>,
     successes: Cell<u64>,
     failures: Cell<u64>,
     /// Milliseconds since the proxy's start.
     last_success_ms: Cell<Option<u64>>,
 }
 
-impl Endpoint {
+impl<T> Endpoint<T> {
     pub fn successes(&self) -> u64 {
         self.successes.get()
     }
@@ -43,6 +51,11 @@ impl Endpoint {
         self.last_success_ms.get()
     }
 
+    /// Some request was sent to it, or tried to be.
+    pub fn was_used(&self) -> bool {
+        self.successes.get() + self.failures.get() + u64::from(self.ewma.inflight()) > 0
+    }
+
     pub fn is_ejected(&self, now_ms: u64) -> bool {
         self.ejected_until_ms.get() > now_ms
     }
@@ -51,25 +64,29 @@ impl Endpoint {
 /// Endpoints that may be chosen now.
 #[derive(Default)]
 struct Candidates {
-    members: Vec<EndpointId>,
+    /// Indices into the service's endpoints.
+    members: Vec<u32>,
     /// Running sums of the weights; empty when they are all equal.
     sums: Vec<u64>,
 }
 
 impl Candidates {
-    fn build(ids: &[EndpointId], tables: &Tables, mut may: impl FnMut(EndpointId) -> bool) -> Candidates {
-        let members: Vec<EndpointId> =
-            ids.iter().copied().filter(|id| tables.endpoint(*id).weight > 0 && may(*id)).collect();
-        let weight = |id: &EndpointId| u64::from(tables.endpoint(*id).weight);
-        let mut sums = Vec::new();
-        if members.windows(2).any(|w| weight(&w[0]) != weight(&w[1])) {
-            let mut sum = 0;
-            sums.extend(members.iter().map(|id| {
-                sum += weight(id);
-                sum
-            }));
+    fn clear(&mut self) {
+        self.members.clear();
+        self.sums.clear();
+    }
+
+    /// Takes one more that may be chosen; `finish` when all are in.
+    fn push(&mut self, index: u32, weight: u32) {
+        self.members.push(index);
+        self.sums.push(self.sums.last().copied().unwrap_or(0) + u64::from(weight));
+    }
+
+    fn finish(&mut self) {
+        let first = self.sums.first().copied().unwrap_or(0);
+        if self.sums.iter().zip(1..).all(|(sum, n)| *sum == n * first) {
+            self.sums.clear();
         }
-        Candidates { members, sums }
     }
 
     #[inline]
@@ -86,13 +103,7 @@ impl Candidates {
 
     /// Two at random, the cheaper one. `without` is passed over when there is another.
     #[inline]
-    fn pick(
-        &self,
-        states: &[Rc<Endpoint>],
-        without: Option<EndpointId>,
-        random: u64,
-        now_ns: u64,
-    ) -> Option<EndpointId> {
+    fn pick<T>(&self, states: &[Rc<Endpoint<T>>], without: Option<u32>, random: u64, now_ns: u64) -> Option<u32> {
         if let [only] = self.members[..] {
             return Some(only);
         }
@@ -110,12 +121,15 @@ impl Candidates {
         } else if is_out(b) {
             b = (0..n).find(|i| *i != a && !is_out(*i)).unwrap_or(a);
         }
-        let cost = |i: usize| states.get(self.members[i].index()).map_or(f64::MAX, |e| e.ewma.cost(now_ns));
+        let cost = |i: usize| states.get(self.members[i] as usize).map_or(f64::MAX, |e| e.ewma.cost(now_ns));
         Some(self.members[if cost(a) <= cost(b) { a } else { b }])
     }
 }
 
-struct Group {
+/// One service on one thread; the next balancer takes over what did not change as it is.
+struct Group<T> {
+    /// As the service's endpoints.
+    states: Vec<Rc<Endpoint<T>>>,
     all: RefCell<Candidates>,
     subsets: Vec<RefCell<Candidates>>,
     seen: Cell<u64>,
@@ -123,56 +137,60 @@ struct Group {
 }
 
 /// One thread's balancer over one snapshot.
-pub struct Balancer {
-    endpoints: Vec<Rc<Endpoint>>,
-    groups: Vec<Group>,
+pub struct Balancer<T = ()> {
+    /// By `ServiceId`.
+    groups: Vec<Rc<Group<T>>>,
 }
 
-impl Balancer {
-    /// Over `snap`, taking over by name what `before` (with its tables) knew.
-    pub fn new(snap: &Snapshot, before: Option<(&Balancer, &Tables)>, now_ms: u64) -> Balancer {
-        let tables = &snap.tables;
-        let mut known: HashMap<&str, (&Rc<Endpoint>, &tables::Endpoint)> = HashMap::new();
-        if let Some((b, t)) = before {
-            known.extend(t.endpoints.iter().zip(&b.endpoints).map(|(e, s)| (&*e.name, (s, e))));
-        }
-        let endpoints = tables
-            .endpoints
-            .iter()
-            .map(|e| match known.get(&*e.name) {
-                Some((s, was)) => {
-                    if e.state == State::Suspect && was.state != State::Suspect {
-                        vouch(snap, s, was, e.service);
-                    }
-                    Rc::clone(s)
-                }
-                None => Rc::default(),
-            })
-            .collect();
-        let groups = tables
-            .services
-            .iter()
-            .map(|s| Group {
+impl<T: Keep> Balancer<T> {
+    /// Over `snap`, taking over what `before` (with its snapshot) knew.
+    pub fn new(snap: &Snapshot, before: Option<(&Balancer<T>, &Snapshot)>, now_ms: u64) -> Balancer<T> {
+        let mut b = Balancer { groups: Vec::with_capacity(snap.tables.services.len()) };
+        for (i, service) in snap.tables.services.iter().enumerate() {
+            let id = ServiceId(i as u32);
+            let old = before.and_then(|(b, s)| {
+                let old = s.tables.same_service(&snap.tables, id)?;
+                Some((b.groups.get(old.index())?, &s.tables.services[old.index()]))
+            });
+            if let Some((group, was)) = old
+                && Arc::ptr_eq(was, service)
+            {
+                b.groups.push(Rc::clone(group));
+                continue;
+            }
+            let (group, was) = old.map_or((&[][..], &[][..]), |(g, was)| (&g.states[..], &was.endpoints[..]));
+            b.groups.push(Rc::new(Group {
+                states: take_over(snap, service, was, group),
                 all: RefCell::default(),
-                subsets: s.subsets.iter().map(|_| RefCell::default()).collect(),
+                subsets: service.subsets.iter().map(|_| RefCell::default()).collect(),
                 seen: Cell::new(0),
                 next_change_ms: Cell::new(u64::MAX),
-            })
-            .collect();
-        let b = Balancer { endpoints, groups };
-        for i in 0..tables.services.len() {
-            b.rebuild(snap, ServiceId(i as u32), now_ms);
+            }));
+            b.rebuild(snap, id, now_ms);
+        }
+        if let Some((old, s)) = before.filter(|(_, s)| !s.tables.is_numbered_as(&snap.tables)) {
+            let gone =
+                s.tables.services.iter().zip(&old.groups).filter(|(s, _)| snap.tables.service_id(&s.name).is_none());
+            gone.flat_map(|(_, g)| &g.states).for_each(|e| e.with.leave());
         }
         b
     }
+}
 
+impl<T> Balancer<T> {
     #[inline]
-    pub fn endpoint(&self, id: EndpointId) -> Option<&Rc<Endpoint>> {
-        self.endpoints.get(id.index())
+    pub fn endpoint(&self, id: EndpointId) -> Option<&Rc<Endpoint<T>>> {
+        self.groups.get(id.service.index())?.states.get(id.index as usize)
     }
 
-    pub fn endpoints(&self) -> &[Rc<Endpoint>] {
-        &self.endpoints
+    /// States of a service's endpoints, in their order.
+    pub fn endpoints(&self, service: ServiceId) -> &[Rc<Endpoint<T>>] {
+        self.groups.get(service.index()).map_or(&[], |g| &g.states)
+    }
+
+    /// Every state, once for each service.
+    pub fn all(&self) -> impl Iterator<Item = &Rc<Endpoint<T>>> {
+        self.groups.iter().flat_map(|g| &g.states)
     }
 
     /// The endpoint for a request on `leg`; None: none takes requests.
@@ -183,7 +201,9 @@ impl Balancer {
             None => &g.all,
             Some(i) => g.subsets.get(i as usize)?,
         };
-        c.borrow().pick(&self.endpoints, without, random, now_ns)
+        let without = without.filter(|id| id.service == leg.service).map(|id| id.index);
+        let index = c.borrow().pick(&g.states, without, random, now_ns)?;
+        Some(EndpointId { service: leg.service, index })
     }
 
     /// Takes over what other threads ejected, and ends ejections; once per tick.
@@ -204,33 +224,33 @@ impl Balancer {
         };
         // before the reading: what changes meanwhile is read again at the next tick
         g.seen.set(shared.version());
-        let mut next = u64::MAX;
+        let (mut all, mut next) = (g.all.borrow_mut(), u64::MAX);
+        let mut subsets: Vec<_> = g.subsets.iter().map(RefCell::borrow_mut).collect();
+        all.clear();
+        subsets.iter_mut().for_each(|c| c.clear());
         shared.read(|judged| {
-            for e in &service.endpoints {
-                let (Some(s), known) = (self.endpoint(*e), tables.endpoint(*e)) else { continue };
-                let suspect = known.state == State::Suspect;
-                let ejected = judged.ejected_until(&known.name);
-                let proven = if suspect { judged.proven_until(&known.name) } else { 0 };
+            for (i, (e, s)) in (0..).zip(service.endpoints.iter().zip(&g.states)) {
+                let suspect = e.state == State::Suspect;
+                let ejected = judged.ejected_until(&e.name);
+                let proven = if suspect { judged.proven_until(&e.name) } else { 0 };
                 s.ejected_until_ms.set(ejected);
-                s.proven_until_ms.set(proven);
                 next = [ejected, proven].into_iter().filter(|at| *at > now_ms).fold(next, u64::min);
+                if e.weight == 0 || ejected > now_ms || !e.state.takes_requests() {
+                    continue;
+                }
+                // a service seen with a meshed instance is never called in plaintext; a call on this host needs no wire
+                // and no proof of who is there
+                let unsure = (e.mesh.is_none() && service.meshed) || (suspect && proven <= now_ms);
+                if unsure && tables.here(EndpointId { service: id, index: i }).is_none() {
+                    continue;
+                }
+                all.push(i, e.weight);
+                e.subsets.iter().for_each(|n| subsets[*n as usize].push(i, e.weight));
             }
         });
+        all.finish();
+        subsets.iter_mut().for_each(|c| c.finish());
         g.next_change_ms.set(next);
-        let may = |e: EndpointId| {
-            let known = tables.endpoint(e);
-            let here = tables.inbound_id(&known.name).is_some();
-            // a service seen with a meshed instance is never called in plaintext; a call on this host needs no wire
-            let reachable = known.mesh.is_some() || !service.meshed || here;
-            // nor does it need a proof of who is there
-            let sure = |s: &Endpoint| known.state != State::Suspect || here || s.proven_until_ms.get() > now_ms;
-            let free = self.endpoint(e).is_some_and(|s| !s.is_ejected(now_ms) && sure(s));
-            known.state.takes_requests() && reachable && free
-        };
-        *g.all.borrow_mut() = Candidates::build(&service.endpoints, tables, may);
-        for (c, s) in g.subsets.iter().zip(&service.subsets) {
-            *c.borrow_mut() = Candidates::build(&s.endpoints, tables, may);
-        }
     }
 
     /// Notes a success.
@@ -261,10 +281,9 @@ impl Balancer {
     pub fn failure(&self, snap: &Snapshot, id: EndpointId, outlier: &Outlier, now_ms: u64) -> Option<u64> {
         let e = self.endpoint(id)?;
         e.failures.set(e.failures.get() + 1);
-        let known = snap.tables.endpoint(id);
+        let (known, others) = (snap.tables.endpoint(id), self.endpoints(id.service));
         let now_ns = now_ms * 1_000_000;
-        let others = snap.tables.service(known.service).endpoints.iter().filter(|o| **o != id);
-        let levels = others.filter_map(|o| self.endpoint(*o)).map(|o| o.ewma.level(now_ns));
+        let levels = others.iter().filter(|o| !Rc::ptr_eq(o, e)).map(|o| o.ewma.level(now_ns));
         e.ewma.fail(levels.fold(f64::INFINITY, f64::min), now_ns);
         let rule = rule(outlier);
         let mut row = e.row.get();
@@ -274,17 +293,50 @@ impl Balancer {
             return None;
         }
         let shared: &SharedService = snap.services.get(known.service.index())?;
-        let ms = shared.eject(&known.name, &rule, snap.tables.service(known.service).endpoints.len(), now_ms)?;
+        let ms = shared.eject(&known.name, &rule, others.len(), now_ms)?;
         e.row.set(Row::default());
         self.rebuild(snap, known.service, now_ms);
         Some(ms)
     }
 }
 
+/// The states of `service`'s endpoints, of `group` (whose endpoints were `was`) where there is one. Both are in order
+/// of names; what is shared is found without a look at it.
+fn take_over<T: Keep>(
+    snap: &Snapshot,
+    service: &tables::Service,
+    was: &[Arc<tables::Endpoint>],
+    group: &[Rc<Endpoint<T>>],
+) -> Vec<Rc<Endpoint<T>>> {
+    let mut old = was.iter().zip(group).peekable();
+    let mut states = Vec::with_capacity(service.endpoints.len());
+    for e in &service.endpoints {
+        while let Some((_, gone)) = old.next_if(|(was, _)| !Arc::ptr_eq(was, e) && was.name < e.name) {
+            gone.with.leave();
+        }
+        states.push(match old.next_if(|(was, _)| Arc::ptr_eq(was, e) || was.name == e.name) {
+            Some((was, state)) if Arc::ptr_eq(was, e) => Rc::clone(state),
+            Some((was, state)) if was.is_same_place(e) => {
+                if e.state == State::Suspect && was.state != State::Suspect {
+                    vouch(snap, state, e);
+                }
+                Rc::clone(state)
+            }
+            Some((_, elsewhere)) => {
+                elsewhere.with.leave();
+                Rc::default()
+            }
+            None => Rc::default(),
+        });
+    }
+    old.for_each(|(_, gone)| gone.with.leave());
+    states
+}
+
 /// An answer that came before the endpoint turned suspect speaks for it until the first probe.
-fn vouch(snap: &Snapshot, s: &Endpoint, was: &tables::Endpoint, service: ServiceId) {
-    if let (Some(shared), Some(at)) = (snap.services.get(service.index()), s.last_success_ms.get()) {
-        shared.vouch(&was.name, was.reached_at(), at + WINDOW_MS);
+fn vouch<T>(snap: &Snapshot, s: &Endpoint<T>, e: &tables::Endpoint) {
+    if let (Some(shared), Some(at)) = (snap.services.get(e.service.index()), s.last_success_ms.get()) {
+        shared.vouch(&e.name, e.reached_at(), at + WINDOW_MS);
     }
 }
 

@@ -12,17 +12,17 @@ fn candidates(n: u32, weights: &[u64]) -> Candidates {
         sum += w;
         sum
     });
-    Candidates { members: (0..n).map(EndpointId).collect(), sums: sums.collect() }
+    Candidates { members: (0..n).collect(), sums: sums.collect() }
 }
 
-fn spread(c: &Candidates, s: &[Rc<Endpoint>], without: Option<EndpointId>) -> Vec<u32> {
+fn spread(c: &Candidates, s: &[Rc<Endpoint>], without: Option<u32>) -> Vec<u32> {
     let (mut x, mut hits) = (0x9E37_79B9_7F4A_7C15u64, vec![0; s.len()]);
     for _ in 0..20_000 {
         x ^= x << 13;
         x ^= x >> 7;
         x ^= x << 17;
         if let Some(id) = c.pick(s, without, x, 0) {
-            hits[id.index()] += 1;
+            hits[id as usize] += 1;
         }
     }
     hits
@@ -46,15 +46,14 @@ fn weights_shape_the_choice() {
 #[test]
 fn another_endpoint_is_taken_when_there_is_one() {
     let (c, s) = (candidates(3, &[]), states(3));
-    assert_eq!(spread(&c, &s, Some(EndpointId(1)))[1], 0);
+    assert_eq!(spread(&c, &s, Some(1))[1], 0);
     let one = candidates(1, &[]);
-    assert_eq!(one.pick(&s, Some(EndpointId(0)), 5, 0), Some(EndpointId(0)));
+    assert_eq!(one.pick(&s, Some(0), 5, 0), Some(0));
     assert_eq!(candidates(0, &[]).pick(&s, None, 5, 0), None);
 }
 
 mod suspects {
     use super::super::*;
-    use crate::identity::Keys;
     use crate::snapshot::Registry;
     use crate::tables::tests::{build, endpoint};
     use serde_json::{Value, json};
@@ -65,7 +64,7 @@ mod suspects {
         let mut second = endpoint("api", "b", "1", &[]);
         second["state"] = state.into();
         let tables = build(&json!([endpoint("api", "a", "1", &[]), second, more])).unwrap();
-        registry.snapshot(Arc::new(tables), &Keys::default()).unwrap()
+        registry.snapshot(Arc::new(tables), &Snapshot::default()).unwrap()
     }
 
     fn trust() -> Value {
@@ -74,7 +73,7 @@ mod suspects {
 
     const B: &str = "api/b/1";
 
-    fn chosen(b: &Balancer, snap: &Snapshot) -> bool {
+    fn chosen(b: &Balancer<()>, snap: &Snapshot) -> bool {
         let leg = &snap.tables.service(ServiceId(0)).routes.rules[0].legs[0];
         let name = |id| &*snap.tables.endpoint(id).name;
         (0..64u64).any(|i| b.pick(leg, None, i.wrapping_mul(0x9E37_79B9_7F4A_7C15), 0).map(name) == Some(B))
@@ -85,7 +84,7 @@ mod suspects {
         let mut r = Registry::default();
         let s = snap(&mut r, "suspect", &trust());
         let at = s.tables.endpoint(s.tables.endpoint_id(B).unwrap()).reached_at();
-        let b = Balancer::new(&s, None, 0);
+        let b = Balancer::<()>::new(&s, None, 0);
         assert!(!chosen(&b, &s), "nobody knows");
         s.services[0].judge(B, at, Proof::Good { until_ms: 10_100 }, 100);
         b.tick(&s, 100);
@@ -107,11 +106,11 @@ mod suspects {
     fn traffic_of_a_moment_ago_bridges_the_change_and_a_failed_connect_ends_it() {
         let mut r = Registry::default();
         let passing = snap(&mut r, "passing", &trust());
-        let before = Balancer::new(&passing, None, 0);
+        let before = Balancer::<()>::new(&passing, None, 0);
         let id = passing.tables.endpoint_id(B).unwrap();
         before.success(id, 5_000);
         let s = snap(&mut r, "suspect", &trust());
-        let b = Balancer::new(&s, Some((&before, &passing.tables)), 9_000);
+        let b = Balancer::new(&s, Some((&before, &passing)), 9_000);
         assert!(chosen(&b, &s), "an answer of four seconds ago");
         b.tick(&s, 15_000);
         assert!(!chosen(&b, &s), "of ten seconds ago");
@@ -122,13 +121,13 @@ mod suspects {
         assert!(b.unreachable(&s, id, 17_000) && !b.unreachable(&s, id, 17_001));
         assert!(!chosen(&b, &s), "at once, on this thread too");
         let again = snap(&mut r, "passing", &trust());
-        assert!(chosen(&Balancer::new(&again, Some((&b, &s.tables)), 18_000), &again), "the registry has it back");
+        assert!(chosen(&Balancer::new(&again, Some((&b, &s)), 18_000), &again), "the registry has it back");
     }
 
     #[test]
     fn an_instance_of_this_host_needs_no_proof() {
         let inbound = json!({"kind": "inbound", "name": B, "service": "api", "app": "127.0.0.1:1", "sni": "i-0.mesh"});
         let s = snap(&mut Registry::default(), "suspect", &inbound);
-        assert!(chosen(&Balancer::new(&s, None, 0), &s));
+        assert!(chosen(&Balancer::<()>::new(&s, None, 0), &s));
     }
 }

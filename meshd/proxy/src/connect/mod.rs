@@ -4,6 +4,7 @@
 //! of it, so multiplexed links can take the pools' place behind the same three calls: `acquire`, `Upstream::release`
 //! and drop (abort).
 
+use crate::balance::Keep;
 use crate::http1::Sender;
 use crate::identity::Peering;
 use crate::stream::{Buf, Stream};
@@ -93,6 +94,12 @@ impl Pool {
 
     pub fn is_empty(&self) -> bool {
         self.idle.borrow().is_empty()
+    }
+}
+
+impl Keep for Rc<Pool> {
+    fn leave(&self) {
+        self.clear();
     }
 }
 

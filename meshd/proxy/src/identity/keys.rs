@@ -57,7 +57,6 @@ fn client(key: &Arc<CertifiedKey>, p: &Arc<CryptoProvider>, alpn: &[u8]) -> Resu
 #[derive(Debug, Default)]
 pub struct Keys {
     trust: Option<Arc<TrustBundle>>,
-    trust_digest: Box<str>,
     own: HashMap<Box<str>, Arc<Own>>,
     servers: HashMap<Box<str>, Server>,
 }
@@ -69,14 +68,20 @@ struct Server {
 }
 
 impl Keys {
-    /// Builds what `tables` need, keeping from `before` what did not change. A rejection names the identity.
-    pub fn build(tables: &Arc<Tables>, before: &Keys) -> Result<Keys, Rejection> {
+    /// Builds what `tables` need, keeping of `before` (made from `old`) what did not change. A rejection names the
+    /// identity.
+    pub fn build(tables: &Tables, old: &Tables, before: &Arc<Keys>) -> Result<Arc<Keys>, Rejection> {
+        let digest = |t: &Tables| t.trust.as_ref().map(|t| t.digest.clone());
+        let same_trust = digest(tables) == digest(old);
+        let same_keys = Arc::ptr_eq(&tables.identities, &old.identities);
+        if same_trust && same_keys && Arc::ptr_eq(&tables.inbounds, &old.inbounds) {
+            return Ok(before.clone());
+        }
         let p = provider();
-        let digest = tables.trust.as_ref().map(|t| t.digest.clone()).unwrap_or_default();
-        let same = before.trust.as_ref().filter(|_| before.trust_digest == digest);
-        let trust = same.cloned().or_else(|| TrustBundle::new(tables));
+        let same = before.trust.as_ref().filter(|_| same_trust);
+        let trust = same.cloned().or_else(|| tables.trust.as_ref().map(TrustBundle::new));
         let mut own = HashMap::new();
-        for id in &tables.identities {
+        for id in tables.identities.iter() {
             let kept = before.own.get(&id.name).filter(|o| o.digest == id.digest).cloned();
             let it = match kept {
                 Some(o) => o,
@@ -97,7 +102,7 @@ impl Keys {
                 }
             }
         }
-        Ok(Keys { trust, trust_digest: digest, own, servers })
+        Ok(Arc::new(Keys { trust, own, servers }))
     }
 
     pub fn trust(&self) -> Option<&Arc<TrustBundle>> {

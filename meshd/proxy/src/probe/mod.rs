@@ -151,7 +151,7 @@ impl Probing {
                     None => Err(io::Error::other("this host has no identity yet")),
                 },
             };
-            Done { name, at, service: service.name.clone(), shared: shared.clone(), answer }
+            Done { name, at, service: (&*service.name).into(), shared: shared.clone(), answer }
         }
     }
 
@@ -190,7 +190,7 @@ impl Probing {
 /// mesh to a handshake; what it may do is not asked.
 fn caller<'s>(snap: &'s Snapshot, service: ServiceId, to: &'s MeshAddress) -> Option<Peering<'s>> {
     let (t, keys) = (&snap.tables, &snap.keys);
-    let callers = t.listeners.iter().filter(|l| l.service == service).chain(&t.listeners).map(|l| &*l.instance);
+    let callers = t.listeners.iter().filter(|l| l.service == service).chain(t.listeners.iter()).map(|l| &*l.instance);
     callers.chain(t.identities.iter().map(|i| &*i.name)).find_map(|name| keys.peering(name, to))
 }
 

@@ -5,7 +5,6 @@ use crate::access_log::Writer;
 use crate::config::frames::{Event, Update};
 use crate::control::Holder;
 use crate::events::Events;
-use crate::identity::Keys;
 use crate::listener::{Purpose, bind};
 use crate::metrics;
 use crate::runtime::{Common, Threads};
@@ -73,7 +72,7 @@ fn snapshot(registry: &mut Registry, resources: &[Value]) -> Arc<Snapshot> {
     let put = resources.iter().map(|r| serde_json::value::to_raw_value(r).unwrap()).collect();
     let update = Update { update: 1, full: true, put, delete: Vec::new() };
     let candidate = Holder::default().prepare(&update).unwrap();
-    Arc::new(registry.snapshot(candidate.tables, &Keys::default()).unwrap())
+    Arc::new(registry.snapshot(candidate.tables, &Snapshot::default()).unwrap())
 }
 
 /// A callee's threads with its inbound port on loopback; its port.

@@ -4,7 +4,6 @@ use super::inbound::Destination;
 use super::right::Trusted;
 use super::upstream::Origin;
 use crate::authorize::{self, Caller, Connect};
-use crate::balance::Endpoint;
 use crate::clock::Deadline;
 use crate::config::Protocol;
 use crate::config::frames::Reporter;
@@ -18,7 +17,7 @@ use crate::snapshot::Entered;
 use crate::spiffe::Usage;
 use crate::stream::{Buf, Session, Stream};
 use crate::tables::EndpointId;
-use crate::worker::Worker;
+use crate::worker::{Endpoint, Worker};
 use std::rc::Rc;
 
 /// Counts an open connection of a pair of services.

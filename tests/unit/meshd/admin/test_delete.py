@@ -36,7 +36,7 @@ async def test_one_that_does_not_exist_deletes_nothing() -> None:
 async def test_one_that_is_only_held_is_given_a_word() -> None:
     store = MemoryStore()
     await delete(store, [WEB], {WEB: 4}, "ada", 0.0)
-    assert await history.was_meant(store, *WEB, 4)
+    assert await history.verdict(store, WEB, 4) == ("meant", store.index_now)
 
 
 async def test_a_version_that_was_just_written_is_not_deleted() -> None:

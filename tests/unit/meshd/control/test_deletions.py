@@ -1,10 +1,16 @@
 """What was deleted on purpose goes at once; what nobody answers for is held, until somebody does."""
 
+from collections.abc import Mapping
+
 from meshd.control import history
+from meshd.control.deletions import PATIENCE, Deletions, Name
 from registry import keys
 from registry.errors import Unavailable
+from registry.fold import Fold, Verdict
+from registry.store import Batch, Resync
 from tests.fakes.store import MemoryStore
-from tests.unit.meshd.conftest import Single, until
+from tests.unit.meshd.conftest import Lines, Single, until
+from tests.unit.registry import made
 
 KIND = "service-defaults"
 
@@ -79,16 +85,89 @@ async def test_a_document_written_again_is_not_covered_by_an_older_word(single: 
 
 
 async def test_a_word_covers_versions_up_to_its_own_and_none_is_invented() -> None:
-    store = MemoryStore()
-    await store.transact([history.deletion(KIND, "s0", 7, "ada", 0.0)])
-    assert await history.was_meant(store, KIND, "s0", 7)
-    assert await history.was_meant(store, KIND, "s0", 3)
-    assert not await history.was_meant(store, KIND, "s0", 8)
-    assert not await history.was_meant(store, KIND, "s1", 1)
-    await store.put(keys.deletion(KIND, "s0"), b"junk")
-    assert not await history.was_meant(store, KIND, "s0", 1)
+    store, s0 = MemoryStore(), (KIND, "s0")
+    await store.transact([history.deletion(s0, 7, "ada", 0.0)])
+    at = store.index_now
+    assert await history.verdict(store, s0, 7) == ("meant", at)
+    assert await history.verdict(store, s0, 3) == ("meant", at)
+    assert await history.verdict(store, s0, 8) == (None, at)
+    assert await history.verdict(store, (KIND, "s1"), 1) == (None, 0)
+    await store.put(keys.deletion(*s0), b"junk")
+    assert await history.verdict(store, s0, 1) == (None, store.index_now)
     assert keys.valid_key(keys.deletion(KIND, "web-*"))
     assert history.newest_first(store.entries.values()) == []
+
+
+# ---- who judges, and who asks -------------------------------------------------------------------------------------
+
+
+class Host:
+    """A fold beside a store, and what is made of deletions; time is the test's."""
+
+    def __init__(self, store: MemoryStore, *, judges: bool) -> None:
+        self.store, self.fold, self.log, self.now = store, Fold(), Lines(), 0.0
+        self.deletions = Deletions(store, self.fold, self._explained, self.log, lambda: 0.0, judges=judges)
+
+    def _explained(self, verdicts: Mapping[Name, Verdict]) -> None:
+        self.fold.explain(verdicts, self.now)
+
+    def knows(self, *names: str) -> None:
+        found = tuple(made.entry(keys.policy(KIND, name), b"{}", 5) for name in names)
+        self.fold.apply(keys.POLICY, Resync(5, found), self.now)
+
+    def loses(self, *names: str) -> None:
+        self.fold.apply(keys.POLICY, Batch(6, (), tuple(keys.policy(KIND, name) for name in names)), self.now)
+
+    async def looks(self, seconds: float = 0.0) -> set[str]:
+        """The names in force afterwards."""
+        self.now += seconds
+        self.fold.settle(self.now)
+        await self.deletions._round()
+        return {name for _, name in self.fold.documents}
+
+
+ALL = tuple(f"s{n}" for n in range(10))
+
+
+async def test_a_host_that_sees_little_waits_for_one_with_a_role_and_does_as_it_says() -> None:
+    store = MemoryStore()
+    role, host = Host(store, judges=True), Host(store, judges=False)
+    role.knows(*ALL)
+    host.knows("s0", "s1")
+    for one in (role, host):
+        one.loses("s0")
+    assert await host.looks(1.0) == {"s0", "s1"}
+    assert "s0" not in await role.looks(0.2)
+    assert await host.looks() == {"s1"}
+    for one in (role, host):  # three more: a wave to who sees all
+        one.loses("s1", "s2", "s3")
+    assert set(ALL) == await role.looks(0.2)
+    assert await host.looks() == {"s0", "s1"}
+    assert host.fold.held_documents == {(KIND, "s0"), (KIND, "s1")}
+
+
+async def test_without_any_word_a_host_judges_by_itself_in_the_end() -> None:
+    host = Host(MemoryStore(), judges=False)
+    host.knows("s0", "s1")
+    host.loses("s0")
+    assert await host.looks(PATIENCE - 0.1) == {"s0", "s1"}
+    assert await host.looks(0.2) == {"s1"}
+
+
+async def test_what_one_has_held_no_other_believes_and_what_was_meant_nobody_holds() -> None:
+    store = MemoryStore()
+    one, two = Host(store, judges=True), Host(store, judges=True)
+    one.knows(*ALL)
+    two.knows(*ALL)
+    two.loses("s0")
+    assert "s0" not in await two.looks(0.2)  # believed
+    one.loses("s0", "s1", "s2", "s3")
+    await one.looks()
+    assert (await history.verdict(store, (KIND, "s0"), 5))[0] == "held"
+    assert "s0" in await two.looks()
+    await store.transact([history.deletion((KIND, "s0"), 5, "ada", 0.0)])
+    for host in (one, two):
+        assert "s0" not in await host.looks()
 
 
 async def test_while_the_history_cannot_be_read_what_is_held_stays_held(single: Single) -> None:

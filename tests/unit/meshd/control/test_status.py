@@ -52,6 +52,7 @@ async def test_the_value_has_the_agreed_shape(store: MemoryStore, log: Lines) ->
         "interest": {"called": [], "hosted": [], "all_policy": True},
         "proxy": {"pid": 1, "generation": 2, "version": "v"},
         "problems": [],
+        "registries": {},
     }
     await bench.end()
 

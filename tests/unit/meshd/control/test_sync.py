@@ -3,10 +3,11 @@
 import asyncio
 import time
 
-from meshd.control.sync import MERGE
+from meshd.control.sync import MERGE, earliest
 from registry import keys, snapshot
 from registry.brake import Limits
 from registry.ca.files import Layout
+from registry.flap import HALF_LIFE
 from registry.interest import EVERYTHING
 from registry.model import Document
 from registry.snapshot import Snapshot
@@ -108,6 +109,26 @@ async def test_the_brakes_limits_follow_the_mesh_document(single: Single) -> Non
     await until("set", lambda: single.agent.fold.limits == Limits(percent=30.0, window=120.0))
     await single.apply("Kind: mesh\nRegistry: {Window: 10s}\n")
     await until("set", lambda: single.agent.fold.limits == Limits(window=10.0))
+
+
+async def test_the_half_life_of_flaps_follows_the_mesh_document(single: Single) -> None:
+    assert single.agent.fold.half_life == HALF_LIFE
+    await single.apply("Kind: mesh\nRegistry: {FlapHalfLife: 0s}\n")
+    await until("off", lambda: single.agent.fold.half_life == 0.0)
+    await single.apply("Kind: mesh\nRegistry: {FlapHalfLife: 90s}\n")
+    await until("set", lambda: single.agent.fold.half_life == 90.0)
+
+
+async def test_a_deleted_document_goes_when_it_has_settled(single: Single) -> None:
+    await single.apply("Kind: service-defaults\nName: web\nProtocol: http\n")
+    await until("known", lambda: single.agent.documents.good)
+    await single.store.delete(DEFAULTS)
+    await until("gone", lambda: not single.agent.documents.good)
+
+
+def test_the_earliest_of_deadlines_that_there_are() -> None:
+    assert earliest(None, 3.0, 2.0) == 2.0
+    assert earliest(None) is None
 
 
 async def test_the_stores_id_outlives_a_restart(single: Single) -> None:

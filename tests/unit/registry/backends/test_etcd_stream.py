@@ -197,3 +197,18 @@ async def test_its_close_ends_all_watches_and_later_ones_at_once() -> None:
         for each in (watch, made.watch()):
             with pytest.raises(StopAsyncIteration):
                 await anext(each)
+
+
+async def test_it_ends_by_itself_when_its_connection_is_closed_under_it() -> None:
+    """gRPC tells that as a cancellation, which would look like one of whoever runs it."""
+    async with FakeEtcd().serve() as etcd:
+        made = Bench(etcd)
+        watch = made.watch()
+
+        async def close() -> None:
+            assert isinstance(await anext(watch), Alive)
+            made.stream._closed = True
+            await made.client.links.close()
+
+        async with asyncio.timeout(PATIENCE):
+            assert await asyncio.gather(made.stream.run(), close(), return_exceptions=True) == [None, None]
