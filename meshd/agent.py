@@ -315,7 +315,7 @@ class Agent:
         await self.watcher.events.put((prefix, missed))
 
     def _compiled(self, version_number: int) -> None:
-        self.alarms.look()
+        self.alarms.changed()
         self.status.compiled(version_number)
         if self.registries is not None:
             self.registrar.poke()  # documents may say another place
@@ -359,6 +359,7 @@ class Agent:
             ("recover", self.sync.recover),
             ("reconcile", self.reconcile.run),
             ("deletions", self.deletions.run),
+            ("alarms", self.alarms.run),
             ("register", self.registrar.run),
             ("containers", self.containers.run),
             ("identity", self.identities.run),

@@ -314,7 +314,9 @@ class Fold:
 
     def explain(self, verdicts: Mapping[tuple[str, str], Verdict], now: float) -> Change:
         """What others know of deleted documents, by (kind, name). meant: on purpose, gone for good and part of no
-        wave; believed: no wave so far; held: part of one."""
+        wave; believed: no wave so far; held: part of one. A store in doubt explains nothing."""
+        if self.foreign:
+            return Change()
         named: dict[Verdict, set[str]] = {"meant": set(), "believed": set(), "held": set()}
         for name, verdict in verdicts.items():
             named[verdict].add(keys.policy(*name))

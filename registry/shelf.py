@@ -85,6 +85,7 @@ class Shelf(Generic[V]):
         for key in due:
             del self._leaving[key]
             self.left[key] = self.items[key]
+            self._deleted.setdefault(key, now)
         return self._drop(due)
 
     def meant(self, keys: Collection[str]) -> frozenset[str]:
@@ -97,8 +98,11 @@ class Shelf(Generic[V]):
         return moved
 
     def believed(self, keys: Collection[str], now: float) -> frozenset[str]:
-        """Somebody who sees more has found them to be no wave, so far."""
-        self._leaving |= dict.fromkeys(self._leaving.keys() & set(keys), now)
+        """Somebody who sees more has found them to be no wave, so far: let go of them, also out of a hold."""
+        found = (self._leaving.keys() | self.unlisted) & set(keys)
+        self._leaving |= dict.fromkeys(found, now)
+        self.unlisted -= found
+        self._released()
         return self.expire(now)
 
     def hold(self, keys: Collection[str]) -> frozenset[str]:

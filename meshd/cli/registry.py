@@ -29,7 +29,9 @@ registry.add_command(restore)
 @OUTPUT
 @click.pass_obj
 def adopt(target: Callable[[], Target], yes: bool, output: str) -> None:
-    """Believe the store as it is now, on every host. Ends every hold and the brake. Ask the registry's host, as root.
+    """Believe the store as it is now, on every host. Ends every hold and the brake.
+
+    Ask the host with the role ca, as root; with Consul or etcd any host, with a token that may write store-id.
 
     Write back first what should stay: what the store does not list is let go of. `meshctl status` says what is held,
     `meshctl get` lists the documents (state held).

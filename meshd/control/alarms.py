@@ -1,9 +1,12 @@
 """What the log must say once when it begins and once when it ends: instances in doubt, braked or damped."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from registry.fold import Fold
+
+EVERY = 1.0  # seconds
 
 
 class Log(Protocol):
@@ -15,13 +18,24 @@ class Log(Protocol):
 
 
 class Alarms:
-    """`look` whenever the fold has moved. `clock` is the fold's."""
+    """`changed` whenever the fold has moved; `run` looks, at most once a second. `clock` is the fold's."""
 
     def __init__(self, fold: Fold, log: Log, clock: Callable[[], float]) -> None:
         self._fold = fold
         self._log = log
         self._clock = clock
         self._said: dict[str, Mapping[str, int]] = {}
+        self._news = asyncio.Event()
+
+    def changed(self) -> None:
+        self._news.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            self.look()
+            await asyncio.sleep(EVERY)
 
     def look(self) -> None:
         fold, log = self._fold, self._log

@@ -235,7 +235,7 @@ class ConsulStore:
         view = View(after)
         failures = idle = 0
         while not self._links.closed:
-            asked = time.monotonic()
+            asked, waited = time.monotonic(), view.ask
             try:
                 index, entries = await self._read(selector, self._poll(selector, view.ask))
             except (Unavailable, NotFound, TooLarge) as error:
@@ -250,7 +250,10 @@ class ConsulStore:
             event = view.take(index, entries, lost=failures > 0)
             failures = 0
             if event is not None:
-                idle = idle + 1 if isinstance(event, Alive) and time.monotonic() - asked < self._wait / 2 else 0
+                early = isinstance(event, Alive) and time.monotonic() - asked < self._wait / 2
+                idle = idle + 1 if early else 0
+                if early and waited:
+                    view.forget_index()  # nothing has changed, yet it answers: so does a restored store, with old data
                 yield event
             if idle > 1:  # the server does not block: do not spin
                 await self._backoff.pause(min(0.1, IDLE_PAUSE * idle))

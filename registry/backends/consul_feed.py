@@ -109,7 +109,7 @@ class Feed:
     async def watch(self, service: str = "") -> AsyncGenerator[WatchEvent, None]:
         """As `Store.watch` of a service's prefix, or of `services/` without a name. Raises Denied."""
         follower = Follower()
-        ask = failures = idle = 0
+        ask = last = failures = idle = 0
         while not self._closed():
             asked = time.monotonic()
             try:
@@ -124,12 +124,16 @@ class Feed:
                 failures = min(failures + 1, 16)
                 continue
             failures = 0
-            if answer.index < ask:
-                ask = 0  # restored or wiped: asked again, of the leader, before it is believed
+            if answer.index < last:
                 follower.begin_anew()
-                continue
-            quick = answer.index == ask and time.monotonic() - asked < self._wait / 2
-            idle, ask = idle + 1 if quick else 0, answer.index
+                last = 0
+                if ask:  # restored or wiped: asked again, of the leader, before it is believed
+                    ask = 0
+                    continue
+            early = answer.index == last and time.monotonic() - asked < self._wait / 2
+            idle = idle + 1 if early else 0
+            last = answer.index
+            ask = 0 if early and ask else last  # early and unchanged: a restored store ends waits so, with old answers
             for event in follower.take(answer.index, answer.entries):
                 yield event
             if idle > 1:  # the server does not block: do not spin

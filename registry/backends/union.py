@@ -115,12 +115,19 @@ class UnionStore:
 
     async def _read(self, member: Member, key: str, reading: Coroutine[Any, Any, T]) -> T:
         """Not asked while it is known to be out of contact: a frozen one would hold up every reader."""
-        watching = self._watching(key)
-        reason = watching.lost(member.name) if watching is not None else ""
+        reason = self._lost(member.name, key)
         if reason:
             reading.close()
             raise Unavailable(f"registry {member.name}: {reason}")
         return await reading
+
+    def _lost(self, name: str, key: str) -> str:
+        """Why a registry is out of contact, as the watch of the key has it, or any other that is not refused."""
+        watching = self._watching(key)
+        if watching is not None:
+            return watching.lost(name)
+        reasons = (merge.lost(name) for merge in self._running.values())
+        return next((one for one in reasons if one and not one.startswith("Denied")), "")
 
     def _watching(self, key: str) -> Merge | None:
         for selector, merge in self._running.items():

@@ -29,6 +29,12 @@ class Loads:
         self._running: Load = story.load(LOAD)
         self._reports: list[dict[str, object]] = []
 
+    def __enter__(self) -> "Loads":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._running.stop()
+
     def go_on(self) -> None:
         """Between two steps: see that there is load under the next one."""
         before = self._story.total()
@@ -52,11 +58,16 @@ def story(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ThreeHosts
 
 
 def test_the_registry_is_killed_frozen_wiped_and_restored_under_load(story: ThreeHosts, tmp_path: Path) -> None:
-    registry = story.registry
-    others = hosts(story)
     backup = tmp_path / "backup"
-    registry.backup(backup)
-    loads = Loads(story)
+    story.registry.backup(backup)
+    with Loads(story) as loads:
+        break_everything(story, loads, backup)
+        loads.none_failed()
+    story.all_well()
+
+
+def break_everything(story: ThreeHosts, loads: Loads, backup: Path) -> None:
+    registry, others = story.registry, hosts(story)
     loads.go_on()
 
     registry.kill()
@@ -94,8 +105,6 @@ def test_the_registry_is_killed_frozen_wiped_and_restored_under_load(story: Thre
     story.in_force("third")
     late = story.serve(story.c, "api-late")
     wait_for("an instance registered after it is used", lambda: story.routed_by() == "third" and late.requests(), 30)
-    loads.none_failed()
-    story.all_well()
 
 
 def hosts(story: ThreeHosts) -> tuple[Host, ...]:

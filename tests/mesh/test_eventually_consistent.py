@@ -309,10 +309,10 @@ def test_documents_that_vanish_one_by_one_are_held_and_what_had_gone_comes_back(
     story.delete(*(f"policy/{name}" for name in gone[1:]))
     wait_for("it is in force again", lambda: one(story) == 200, 10)
     wait_for("held", lambda: documents(story, "held") == {"api", "s0", "s1", "s2", "s3"}, 10)
+    words = "documents vanished from the store and stay in force"
     for host in (story.a, story.c):  # c serves `api`: its intentions are decided there
         wait_for("counted", lambda at=host: samples(at, "meshd_registry_held", prefix="policy/") == 1, 10)
-        said = "documents vanished from the store and stay in force"
-        wait_for("said", lambda at=host: said in at.log.read_text(), 10)
+        wait_for("said", lambda at=host: words in at.log.read_text(), 10)
         assert "policy/ is held" in host.meshctl("status", check=False).stdout
     story.apply(ALLOW)
     story.a.meshctl("delete", *gone[1:])

@@ -18,9 +18,15 @@ Section = Callable[[str], dict[str, Any]]  # by host
 
 
 class TwoRegistries:
-    """`url` leads from web to api."""
+    """`url` leads from web to api. `served`: services that a host may serve, where they are not `SERVED`."""
 
-    def __init__(self, mesh: Cluster, beside: Section, home: Section | None = None) -> None:
+    def __init__(
+        self,
+        mesh: Cluster,
+        beside: Section,
+        home: Section | None = None,
+        served: Mapping[str, tuple[str, ...]] = {},
+    ) -> None:
         self.mesh = mesh
 
         def config(host: str) -> dict[str, object]:
@@ -32,7 +38,7 @@ class TwoRegistries:
             self.a = mesh.host("a", Roles=["ca"], **config("a"))
             mesh.init_authority(self.a)
             self.a.start()
-        self.b, self.c = (mesh.join(name, ["api"], **config(name)) for name in "bc")
+        self.b, self.c = (mesh.join(name, served.get(name, SERVED[name]), **config(name)) for name in "bc")
         self.hosts = (self.a, self.b, self.c)
         self.web = mesh.app(self.a, "web", "web-1")
         self.apis = [self.serve(self.b, "api-1"), self.serve(self.c, "api-2")]

@@ -61,6 +61,7 @@ async def test_an_instance_that_the_watch_forgot_to_tell_is_found_by_comparing(f
     agent.reconcile._pace = Pace(every=0.05, grace=0.01)
     await fresh.start()
     try:
+        await fresh.follows("api")
         await fresh.store.put(key, write(made.instance("api", "b", "api-1")))
         await until("in the picture", lambda: "api" in agent.fold.services)
         _, page = await fresh.call("GET", "/metrics", admin=True)

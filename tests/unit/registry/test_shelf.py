@@ -237,6 +237,17 @@ def test_others_may_believe_a_deletion_early_and_hold_it_late() -> None:
     assert (shelf.next_due(), "2 keys" in shelf.held) == (None, True)
 
 
+def test_a_hold_of_who_sees_little_ends_by_the_word_of_who_sees_all() -> None:
+    shelf = settling(*entries(a="1"))
+    shelf.apply(Resync(2, ()), 1.0, "p/a")
+    assert shelf.held
+    assert shelf.expire(3 * WINDOW) == frozenset()
+    assert shelf.believed(("p/a",), 3 * WINDOW) == {"p/a"}
+    assert (shelf.items, shelf.held, shelf.unexplained) == ({}, "", {"p/a"})
+    shelf.expire(4 * WINDOW + 1)
+    assert shelf.unexplained == frozenset()
+
+
 def test_what_had_just_left_comes_back_when_the_store_turns_out_to_be_in_doubt() -> None:
     shelf = settling(*entries(a="1", b="1", c="1"))
     shelf.apply(Batch(2, (), ("p/a", "p/b")), 0.0)

@@ -45,10 +45,11 @@ def test_a_damped_endpoint_says_why_and_until_when_and_a_suspect_whether_it_prov
 
 
 async def test_suspects_and_flapping_instances_are_warnings_and_in_the_state_of_the_registry(single: Single) -> None:
+    selector = await single.follows("api")
     fold, now = single.agent.fold, single.agent.around.clock()
     meshed = made.instance("api", "b", "api-1"), made.instance("api", "c", "api-2")
     for one in meshed:
-        fold.apply(keys.SERVICES, Batch(1, (made.stored(one),)), now)
+        fold.apply(selector, Batch(1, (made.stored(one),)), now)
     assert views.registry(single.agent).suspect == {"api": 2}  # nobody holds a lease for b and c
     leases = tuple(made.entry(keys.lease(node), b"") for node in "bc")
     for _ in range(5):

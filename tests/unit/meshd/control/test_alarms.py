@@ -4,7 +4,8 @@ from meshd.control.alarms import Alarms
 from registry import keys
 from registry.fold import Fold
 from registry.store import Batch, Resync
-from tests.unit.meshd.conftest import Lines
+from tests.fakes.running import running
+from tests.unit.meshd.conftest import Lines, until
 from tests.unit.registry import made
 
 
@@ -27,6 +28,16 @@ def test_suspects_waves_and_flaps_are_said_once() -> None:
     fold.apply(keys.SERVICES, Batch(4, tuple(map(made.stored, known))), 2.0)
     alarms.look()
     assert log.events()[-2:] == ["no instance is suspect any more", "no instance is braked any more"]
+
+
+async def test_it_looks_when_told_that_something_moved() -> None:
+    fold, log = Fold(), Lines()
+    alarms = Alarms(fold, log, lambda: 0.0)
+    async with running(alarms.run()):
+        fold.apply(keys.LEASES, Resync(1, ()), 0.0)
+        fold.apply(keys.SERVICES, Resync(1, (made.stored(made.instance()),)), 0.0)
+        alarms.changed()
+        await until("said", lambda: log.lines)
 
 
 def test_a_flapping_instance_is_named() -> None:

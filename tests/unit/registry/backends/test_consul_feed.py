@@ -36,6 +36,7 @@ class FakeServices:
         self.index = 10
         self.down = False
         self.blind = False  # the token may read nothing any more: Consul shows no services, and no error
+        self.restored: dict[str, Entry] | None = None  # what is there in truth, while waits end with what was
         self.asked: list[str] = []
         self._now = {entry(one).key: entry(one) for one in instances}
         self._moved = asyncio.Event()
@@ -68,6 +69,10 @@ class FakeServices:
 
     async def _wait(self, part: str, after: int, wait: float) -> None:
         self.asked.append(part)
+        if self.restored is not None and after == 0:
+            self._now, self.index, self.restored = self.restored, 3, None
+        elif self.restored is not None:
+            return
         if after == self.index and not self.down:
             try:
                 async with asyncio.timeout(wait):
@@ -189,6 +194,16 @@ async def test_a_lower_index_is_asked_again_and_then_it_is_everything(watched: W
     event = await watched.next(Resync)
     assert isinstance(event, Resync)
     assert [one.key for one in event.entries] == [entry(instance("2")).key]
+
+
+async def test_a_restored_catalogue_is_read_at_once_although_waits_end_with_the_old_one(watched: Watched) -> None:
+    await watched.next(Resync)
+    watched.services.restored = {entry(instance("9")).key: entry(instance("9"))}
+    event = await watched.next(Resync)
+    assert isinstance(event, Resync)
+    while [one.key for one in event.entries] != [entry(instance("9")).key]:
+        event = await watched.next(Resync)
+        assert isinstance(event, Resync)
 
 
 async def test_indexes_of_a_service_and_of_all(watched: Watched) -> None:

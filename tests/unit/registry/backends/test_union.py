@@ -133,6 +133,22 @@ async def test_one_that_a_watch_has_lost_counts_with_what_it_last_said_and_is_no
     assert pair.store.last_known("etcd") == frozenset()
 
 
+@pytest.mark.parametrize(("reason", "asked"), [("refused", False), ("Denied: no right", True)])
+async def test_one_that_any_watch_has_lost_is_not_asked_unless_it_is_for_want_of_rights(
+    pair: Pair, reason: str, asked: bool
+) -> None:
+    pair.home.scripts = [[Resync(1, ())]]
+    pair.etcd.scripts = [[Lost(reason)]]
+    pair.etcd.entries[KEY] = made.stored(WEB)
+    async with aclosing(pair.store.watch(keys.LEASES)) as watch:  # type: ignore[type-var] - a watch closes
+        assert (await anext(watch)) == Resync(1, (), f"etcd: {reason}")
+        if asked:
+            assert await pair.store.get(KEY) == made.stored(WEB)
+        else:
+            with pytest.raises(Unavailable, match="etcd: refused"):
+                await pair.store.get(KEY)
+
+
 async def test_what_one_refuses_is_lost_and_tried_again_while_the_other_goes_on(pair: Pair) -> None:
     pair.home.scripts = [[Resync(1, ()), *[Alive(1)] * 3]]
     pair.etcd.scripts = [[Denied("no right")], [Denied("no right")], [Resync(7, (made.stored(WEB),))]]
