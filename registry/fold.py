@@ -167,9 +167,10 @@ class Fold:
         return found
 
     @property
-    def lost(self) -> bool:
-        """Contact is lost. A watch that is refused for want of rights is no sign of that."""
-        return any(not why.startswith("Denied") for why in self.unreachable.values())
+    def lost(self) -> str:
+        """Why contact is lost; empty: it is not. Some watches that are refused for want of rights are no sign of it."""
+        every = len(self.unreachable) >= len(self.wanted)
+        return next((why for why in self.unreachable.values() if every or not why.startswith("Denied")), "")
 
     @property
     def complete(self) -> bool:

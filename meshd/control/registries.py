@@ -141,7 +141,7 @@ class Standing:
         """The host's registries by name, each with why contact is lost (empty: it is not)."""
         fold = self._parties.fold
         if self._registries is None:
-            return {self._home: next(iter(fold.unreachable.values())) if fold.lost else ""}
+            return {self._home: fold.lost}
         parts = fold.unreachable.items() if fold.lost else ()
         alone = (why for one, why in parts if not one.startswith((keys.SERVICES, keys.LEASES)))
         found = self._registries.contacts()
