@@ -1,6 +1,5 @@
 """A real Consul agent in development mode (in memory, one server), on addresses that nobody else uses."""
 
-import atexit
 import json
 import secrets
 import shutil
@@ -11,7 +10,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.tools import tool
@@ -20,10 +18,10 @@ START = 30.0  # seconds until a leader is elected
 
 
 @contextmanager
-def consul_agent() -> Iterator[str]:
+def consul_agent(program: str = "consul") -> Iterator[str]:
     """The URL of a running agent that has a leader; killed with its data at the end."""
-    binary = tool("consul")
-    host = f"127.{1 + secrets.randbelow(200)}.{secrets.randbelow(255)}.{1 + secrets.randbelow(250)}"
+    binary = tool(program)
+    host = random_host()
     http, server, lan, wan = free_ports(host, 4)
     directory = Path(tempfile.mkdtemp(prefix="consul-"))
     command = [str(binary), "agent", "-dev", "-node", "n1", "-bind", host, "-client", host, "-log-level", "warn"]
@@ -41,6 +39,11 @@ def consul_agent() -> Iterator[str]:
         shutil.rmtree(directory)
 
 
+def random_host() -> str:
+    """A loopback address that nobody else uses."""
+    return f"127.{1 + secrets.randbelow(200)}.{secrets.randbelow(255)}.{1 + secrets.randbelow(250)}"
+
+
 def free_ports(host: str, count: int) -> list[int]:
     """Ports of `host` that are free now: consul wants fixed numbers."""
     opened = [socket.socket() for _ in range(count)]
@@ -51,20 +54,6 @@ def free_ports(host: str, count: int) -> list[int]:
     finally:
         for each in opened:
             each.close()
-
-
-@dataclass
-class SharedConsul:
-    """One agent for all tests of a process, started by the first that asks: an election takes seconds."""
-
-    _running: list[str] = field(default_factory=list)
-
-    def url(self) -> str:
-        if not self._running:
-            agent = consul_agent()
-            self._running.append(agent.__enter__())
-            atexit.register(agent.__exit__, None, None, None)
-        return self._running[0]
 
 
 def _await_leader(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -1,37 +1,25 @@
-"""Real etcd servers: Debian's 3.4, and 3.7 built from its Go module where Go is."""
+"""Real etcd servers: Debian's 3.4, and 3.7 compiled from its Go module."""
 
 import atexit
-import fcntl
 import os
-import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, Signals
+from types import MappingProxyType
 from typing import Any
 
-import pytest
-
-from tests.consul_agent import free_ports
+from registry.backends.etcd_links import Tls
+from tests.consul_agent import free_ports, random_host
+from tests.fakes.pki import Pki
 from tests.mesh.cluster import http, wait_for
 from tests.tools import ROOT, tool
 
 START = 30.0  # seconds until a leader is elected
-NEWER = "v3.7.3"
-MAIN = """package main
-
-import (
-\t"os"
-
-\t"go.etcd.io/etcd/server/v3/etcdmain"
-)
-
-func main() { etcdmain.Main(os.Args) }
-"""
 
 
 @dataclass
@@ -160,7 +148,7 @@ class Server:
 
 def etcd_server(binary: Path, directory: Path, extra: Sequence[str] = (), host: str = "") -> Server:
     """A member that is not started yet, on an address that nobody else uses."""
-    host = host or f"127.{1 + secrets.randbelow(200)}.{secrets.randbelow(255)}.{1 + secrets.randbelow(250)}"
+    host = host or random_host()
     port, peer, metrics = free_ports(host, 3)
     return Server(binary, directory, host, port, peer, extra, metrics=metrics)
 
@@ -202,47 +190,56 @@ def older() -> Path:
 
 
 def newer() -> Path:
-    """etcd 3.7, built once into .cache; the calling test is skipped, visibly, without Go and in CI."""
-    built = ROOT / ".cache/etcd37/etcd"
-    if os.environ.get("CI") == "true":
-        pytest.skip("etcd 3.7 is built from source with Go, which CI does not do: 3.4 is tested")
-    go = tool("go")
-    built.parent.mkdir(parents=True, exist_ok=True)
-    with (built.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two workers of pytest build it once
-        if not built.exists():
-            build_newer(go, built)
-    return built
+    """Compiled by `make tools` where Go is, and always in CI."""
+    return tool("etcd-3.7")
 
 
-def build_newer(go: Path, built: Path) -> None:
-    (built.parent / "main.go").write_text(MAIN)
-    env = {**os.environ, "GOFLAGS": "-mod=mod"}
-    for command in (
-        ["mod", "init", "etcd37"],
-        ["get", f"go.etcd.io/etcd/server/v3@{NEWER}"],
-        ["build", "-o", "etcd.new", "."],
-    ):
-        if command[0] == "mod" and (built.parent / "go.mod").exists():
-            continue
-        done = subprocess.run(
-            [str(go), *command], cwd=built.parent, env=env, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise RuntimeError(f"etcd 3.7 cannot be built: go {' '.join(command)}: {done.stderr[-500:]}")
-    (built.parent / "etcd.new").rename(built)
+ROOT_ACCOUNT = "root:root"
+QUICK_LOGINS = ("--bcrypt-cost", "4")  # a log-in costs 100 ms otherwise, and each store of a test logs in
+
+
+def guard(server: Server, accounts: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Authentication on: ROOT_ACCOUNT may do everything, each `name:password` everything below its prefix."""
+    server.etcdctl("user", "add", ROOT_ACCOUNT)
+    if "root" not in server.etcdctl("role", "list").split():  # 3.5 and later have made it
+        server.etcdctl("role", "add", "root")
+    server.etcdctl("user", "grant-role", "root", "root")
+    for account, prefix in accounts.items():
+        name = account.partition(":")[0]
+        server.etcdctl("user", "add", account)
+        server.etcdctl("role", "add", name)
+        server.etcdctl("role", "grant-permission", name, "readwrite", prefix, "--prefix=true")
+        server.etcdctl("user", "grant-role", name, name)
+    server.etcdctl("auth", "enable")
 
 
 @dataclass
 class SharedEtcd:
-    """One member for all tests of a process, started by the first that asks: an election takes a second."""
+    """One member for all tests of a process, started by the first that asks: an election takes a second.
 
-    newer: bool = False
-    _running: list[Server] = field(default_factory=list)
+    With TLS (clients show a certificate) and authentication; `tls` is what a client needs for both.
+    """
+
+    binary: Callable[[], Path] = older
+    _running: list[tuple[Server, Tls]] = field(default_factory=list)
 
     def server(self) -> Server:
         if not self._running:
-            started = running_etcd(newer() if self.newer else older())
-            self._running.append(started.__enter__())
-            atexit.register(started.__exit__, None, None, None)
-        return self._running[0]
+            directory = Path(tempfile.mkdtemp(prefix="etcd-"))
+            server = etcd_server(self.binary(), directory, QUICK_LOGINS)
+            pki = Pki(directory / "pki")
+            server.tls = (*pki.issue("server", address=server.host), pki.roots)
+            certificate, key = pki.issue("client")
+            atexit.register(_end, server)
+            self._running.append((server.start(), Tls(*(p.read_bytes() for p in (pki.roots, certificate, key)))))
+            guard(server)
+        return self._running[0][0]
+
+    def tls(self) -> Tls:
+        self.server()
+        return self._running[0][1]
+
+
+def _end(server: Server) -> None:
+    server.stop()
+    shutil.rmtree(server.directory, ignore_errors=True)

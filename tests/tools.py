@@ -1,4 +1,4 @@
-"""Where tests find the programs that are not ours: consul, py-consul, etcd, etcdctl, nginx, haproxy, wrk, dockerd.
+"""Where tests find the programs that are not ours: consul, etcd (two versions of each), etcdctl, nginx, dockerd ...
 
 `make tools` puts them there. A missing one is a skip that is shown; in CI (`CI=true`) it is a failure, so that a
 machine without a tool cannot pass by testing less.

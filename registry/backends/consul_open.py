@@ -1,7 +1,6 @@
 """A Consul as a host's configuration names it: the store and the catalogue, with token and TLS from files."""
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +9,7 @@ from registry.backends.consul import Backoff
 from registry.backends.consul_catalog import ConsulCatalog, Mode
 from registry.backends.consul_registry import ConsulRegistry
 from registry.errors import Denied
+from registry.tls_files import Files, TlsFiles
 
 
 class Settings(Protocol):
@@ -66,15 +66,8 @@ def open_consul(
     return store, catalog
 
 
-def tls(settings: Settings) -> ssl.SSLContext | None:
+def tls(settings: Settings) -> TlsFiles | None:
     """A private authority and a client certificate; None: the system's authorities, and no certificate."""
     if not (settings.ca_file or settings.cert_file):
         return None
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file or None)
-        if settings.cert_file:
-            context.load_cert_chain(settings.cert_file, settings.key_file or None)
-    except (OSError, ssl.SSLError) as error:
-        names = ", ".join(filter(None, (settings.ca_file, settings.cert_file, settings.key_file)))
-        raise Denied(f"TLS to Consul with {names}: {error}") from error
-    return context
+    return TlsFiles(Files(settings.ca_file, settings.cert_file, settings.key_file))

@@ -18,6 +18,16 @@ from registry.store import Entry
 
 T = TypeVar("T")
 
+
+class _Named(msgspec.Struct, frozen=True):
+    Service: str
+
+
+class _Node(msgspec.Struct, frozen=True):
+    Services: dict[str, _Named]
+
+
+_NODE = msgspec.json.Decoder(_Node | None)
 _NAMES = msgspec.json.Decoder(dict[str, list[str]])
 _HEALTH = msgspec.json.Decoder(list[HealthRow] | None)
 _DUMP = msgspec.json.Decoder(list[DumpNode] | None)
@@ -41,6 +51,7 @@ class Services:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self._contact = (0.0, True)  # age and leader of the last answer that told them
 
     async def names(self, after: int, wait: float) -> Answer:
         """`after` 0: answer now, as the leader sees it; else wait for another index and take any server's word."""
@@ -49,6 +60,12 @@ class Services:
         if not found:  # the servers' own service is always there: without rights Consul shows nothing
             raise Denied("services: Consul shows none, not even its own: the token may not read services")
         return msgspec.structs.replace(head, names=frozenset(found) - {consul_service.ITSELF})
+
+    async def of_node(self, node: str, after: int, wait: float) -> Answer:
+        """`names`: of services with an instance on this node."""
+        head, found = await self._get(f"/v1/catalog/node/{node}", _reader(f"node {node}", _NODE), after, wait)
+        names = frozenset(one.Service for one in found.Services.values()) if found is not None else frozenset()
+        return msgspec.structs.replace(head, names=names - {consul_service.ITSELF})
 
     async def service(self, name: str, after: int, wait: float) -> Answer:
         head, rows = await self.rows(name, after, wait)
@@ -73,8 +90,11 @@ class Services:
         params = []
         if after:
             params = [("index", str(after)), ("wait", durations.render(wait)), ("stale", "1")]
-        found: tuple[Answer, T] = await self._api.http.get(read, path, params=params)
-        return found
+        head, found = await self._api.http.get(read, path, params=params)
+        if head.age < 0:
+            head = msgspec.structs.replace(head, age=self._contact[0], led=self._contact[1])
+        self._contact = (head.age, head.led)
+        return head, found
 
 
 def _reader(what: str, decoder: msgspec.json.Decoder[T]) -> Callable[[base.Response], tuple[Answer, T]]:
@@ -84,6 +104,9 @@ def _reader(what: str, decoder: msgspec.json.Decoder[T]) -> Callable[[base.Respo
             found = decoder.decode(answer.content)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Unavailable(f"{what}: not an answer of a registry: {error}") from error
+        if answer.headers.get("X-Consul-Query-Backend") == "streaming":
+            # since 1.10 blocking queries of health are answered by a stream, which always says "no leader, 0 ms"
+            return Answer(max(1, _number(answer.headers.get("X-Consul-Index", ""))), -1.0, False), found
         age = _number(answer.headers.get("X-Consul-LastContact", "")) / 1000
         led = answer.headers.get("X-Consul-KnownLeader", "true") != "false"
         return Answer(max(1, _number(answer.headers.get("X-Consul-Index", ""))), age, led), found

@@ -15,6 +15,7 @@ from registry.errors import Conflict, Denied, NotFound, RegistryError, TooLarge,
 from registry.store import Behavior, Entry, Op
 
 MAX_STEPS = 64  # Consul's
+MAX_BODY = 512 * 1024  # bytes of a request (txn_max_req_len)
 LARGE = 360 * 1024  # bytes of a value: as base64, with the rest of the request, 512 KiB
 TRIES = 4  # rounds to take a key over from another lease
 
@@ -109,7 +110,11 @@ def _steps(op: Op, held: Entry | None) -> list[Step]:
 
 
 def encode(found: Sequence[Step]) -> bytes:
-    return msgspec.json.encode([{"KV": step} for step in found])
+    """Raises TooLarge."""
+    body = msgspec.json.encode([{"KV": step} for step in found])
+    if len(body) > MAX_BODY:
+        raise TooLarge(f"{found[0].key}: a transaction of {len(body)} bytes, {MAX_BODY} at most")
+    return body
 
 
 def read(answer: base.Response, deletes: bool) -> Outcome:

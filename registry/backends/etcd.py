@@ -5,7 +5,9 @@ etcd_login   tokens
 etcd_client  calls, with a token that is renewed
 etcd_errors  what refusals mean
 etcd_cells   entries in etcd's keys, transactions, watch events
+etcd_reads   with a leader, and without one
 etcd_watch   one watch
+etcd_together  single keys listed at the same moment, as few transactions
 etcd_stream  the one stream that carries all of them
 
 The index is etcd's revision. A write reads what it is about and is then one transaction guarded by what was read, so
@@ -15,6 +17,7 @@ that it is no write when nothing would change, and cannot double.
 import copy
 import hashlib
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 
@@ -25,17 +28,19 @@ from registry.backends import etcd_cells
 from registry.backends.etcd_cells import BEHIND, Cell, Step, lease_name, lease_number
 from registry.backends.etcd_client import COMPACT, GRANT, READ, REVOKE, TIME_TO_LIVE, TXN, Client
 from registry.backends.etcd_links import Backoff, Links, Tls
+from registry.backends.etcd_reads import Reads
 from registry.backends.etcd_stream import Stream
+from registry.backends.etcd_together import MOST, Together
 from registry.backends.etcd_watch import EtcdWatch, Source, Span
 from registry.backends.etcdpb import etcd_pb2 as pb
 from registry.errors import Conflict, Denied, NotFound, RegistryError, TooLarge, Unavailable
-from registry.store import Batch, Behavior, Entry, Lease, Listing, Op, Resync
+from registry.store import Batch, Behavior, Behind, Entry, Lease, Listing, Op, Resync
 
 MAX_VALUE = 1 << 20  # bytes; etcd takes requests of 1.5 MiB
-MAX_STEPS = 128  # etcd's --max-txn-ops
 ENDLESS = 9_000_000_000  # seconds: the longest lease that etcd grants
 TRIES = 32  # rounds of a write whose keys change between reading and writing
 ALIVE = 4.0  # seconds between two questions whether the server is still there
+NEVER = 2**62  # a revision that no key has
 LAG = 4096  # keys that may wait for a slow watch before it starts over
 LEASES = 1024  # granted here whose behavior is remembered
 CALLERS = 64  # other callers whose log-ins are kept
@@ -58,6 +63,7 @@ class EtcdStore:
     """
 
     max_value = MAX_VALUE
+    max_watches: int | None = None  # all are on one stream
 
     def __init__(
         self,
@@ -72,10 +78,12 @@ class EtcdStore:
         self._links = Links(addresses, tls)
         self._client = Client(self._links, token)
         self._stream = Stream(self._client, backoff, alive)
+        self._reads = Reads(time.monotonic)
         self._backoff = backoff
         self._lag = lag
         self._behaviors: dict[str, Behavior] = {}
         self._callers: dict[bytes, Client] = {}
+        self._together = Together(self._read)
 
     def acting_as(self, token: str) -> "EtcdStore":
         """The same connections as another caller, by its `name:password` and rights. Close only the original."""
@@ -86,6 +94,7 @@ class EtcdStore:
             del self._callers[next(iter(self._callers))]
         other = copy.copy(self)
         other._client = client
+        other._together = Together(other._read)
         return other
 
     async def run(self) -> None:
@@ -97,11 +106,15 @@ class EtcdStore:
         """Watches that hold something at the server now."""
         return self._stream.held
 
+    def behind(self) -> Behind:
+        """Of the last read: without a leader, services, leases, nodes and status are read as one member knows them."""
+        return self._reads.behind()
+
     # ---- reads --------------------------------------------------------------------------------------------------
 
     async def get(self, key: str) -> Entry | None:
         _check_key(key)
-        found = (await self._cells([key])).get(key)
+        found = etcd_cells.cells((await self._range(key, _span(key, True))).kvs).get(key)
         if found is not None and found.orphaned and await self._settle(found):
             found = (await self._cells([key])).get(key)
         return found.entry if found is not None else None
@@ -193,6 +206,12 @@ class EtcdStore:
                 return True
         raise _contended([key])
 
+    async def may_write(self, key: str) -> None:
+        """Raises Denied when this caller may not; writes nothing, since the condition never holds."""
+        put = pb.RequestOp(request_put=pb.PutRequest(key=key.encode()))
+        never = pb.Compare(target=pb.Compare.MOD, result=pb.Compare.EQUAL, key=key.encode(), mod_revision=NEVER)
+        await self._client.call(TXN, pb.TxnRequest(compare=[never], success=[put]))
+
     # ---- leases -------------------------------------------------------------------------------------------------
 
     async def grant(self, ttl: float, *, name: str = "", behavior: Behavior = "delete") -> str:
@@ -264,14 +283,21 @@ class EtcdStore:
 
     # ---- watches ------------------------------------------------------------------------------------------------
 
-    def watch(self, prefix: str, *, after: int | None = None) -> EtcdWatch:
-        return self._watch(_span(prefix, False), prefix, after)
+    def watch(self, selector: str, *, after: int | None = None) -> EtcdWatch:
+        return self._watch(_span(selector, keys.is_key(selector)), selector, after)
 
-    def _watch(self, span: Span, prefix: str, after: int | None) -> EtcdWatch:
+    def _watch(self, span: Span, selector: str, after: int | None) -> EtcdWatch:
         async def listing() -> Listing:
-            return await self.list(prefix)
+            return await (self._one(selector) if keys.is_key(selector) else self.list(selector))
 
         return EtcdWatch(self._stream, Source(span, listing, self._settled, self._backoff, self._lag), after)
+
+    async def _one(self, key: str) -> Listing:
+        """One key as a listing, asked together with others that are listed at the same moment."""
+        cell, revision = await self._together.read(key)
+        if cell is not None and cell.orphaned and await self._settle(cell):
+            cell, revision = await self._together.read(key)
+        return Listing((cell.entry,) if cell is not None else (), revision)
 
     async def compact(self, revision: int) -> None:
         """Forget the history before a revision. Raises NotFound when that is done already."""
@@ -292,16 +318,19 @@ class EtcdStore:
         if len(names) == 1:
             one = await self._client.range(*_span(names[0], True))
             return etcd_cells.cells(one.kvs), one.header.revision
-        if len(names) > MAX_STEPS:
-            raise TooLarge(f"{names[0]}: a transaction of {len(names)} keys, {MAX_STEPS} at most")
+        if len(names) > MOST:
+            raise TooLarge(f"{names[0]}: a transaction of {len(names)} keys, {MOST} at most")
         ranges = [pb.RangeRequest(key=key, range_end=end) for key, end in (_span(name, True) for name in names)]
         request = pb.TxnRequest(success=[pb.RequestOp(request_range=part) for part in ranges])
         answer: pb.TxnResponse = await self._client.call(READ, request)
         kvs = [kv for response in answer.responses for kv in response.response_range.kvs]
         return etcd_cells.cells(kvs), answer.header.revision
 
+    async def _range(self, name: str, span: Span) -> pb.RangeResponse:
+        return await self._reads.range(self._client, name, span, self._stream.newest)
+
     async def _listing(self, prefix: str) -> tuple[Listing, tuple[Cell, ...]]:
-        answer = await self._client.range(*_span(prefix, False))
+        answer = await self._range(prefix, _span(prefix, False))
         found = etcd_cells.cells(answer.kvs)
         orphans = tuple(cell for cell in found.values() if cell.orphaned)
         return Listing(tuple(cell.entry for cell in found.values()), answer.header.revision), orphans
@@ -309,6 +338,7 @@ class EtcdStore:
     async def _commit(self, step: Step) -> int | None:
         """The revision of the write; None when something that it stands on has changed."""
         answer = await self._client.call(TXN, pb.TxnRequest(compare=step.compare, success=step.ops))
+        self._reads.saw(answer.header.revision)
         return int(answer.header.revision) if answer.succeeded else None
 
     async def _settle(self, cell: Cell) -> bool:

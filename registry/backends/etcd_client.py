@@ -9,12 +9,13 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from registry.backends import etcd_errors
-from registry.backends.etcd_links import ANSWER, Links, Method, Refused
+from registry.backends.etcd_links import ANSWER, Links, Metadata, Method, Refused, TimedOut
 from registry.backends.etcd_login import Login
 from registry.backends.etcdpb import etcd_pb2 as pb
-from registry.errors import NotFound, Unavailable
+from registry.errors import Denied, NotFound, Unavailable
 
 RANGE = Method("/etcdserverpb.KV/Range", pb.RangeResponse, safe=True)
+STALE = Method("/etcdserverpb.KV/Range", pb.RangeResponse, safe=True, led=False)
 READ = Method("/etcdserverpb.KV/Txn", pb.TxnResponse, safe=True)
 TXN = Method("/etcdserverpb.KV/Txn", pb.TxnResponse)
 COMPACT = Method("/etcdserverpb.KV/Compact", pb.CompactionResponse)
@@ -36,15 +37,29 @@ class Client:
         metadata = await self.login.metadata()
         token = self.login.token
         try:
-            return await self.links.call(method, request, metadata)
+            return await self._ask(method, request, metadata)
         except Refused as refused:
             # refused before it was proposed: asking again cannot double anything
             if not await self.login.renew(token):
                 raise refused.error from refused
+        except Denied:
+            # Accounts were switched on since we found none. A server that knows client certificates says no more than
+            # this: without a token it takes the certificate's name for the caller's.
+            if metadata or not await self.login.renew(None):
+                raise
         try:
-            return await self.links.call(method, request, await self.login.metadata())
+            return await self._ask(method, request, await self.login.metadata())
         except Refused as refused:
             raise refused.error from refused
+
+    async def _ask(self, method: Method, request: Message, metadata: Metadata) -> Any:
+        try:
+            return await self.links.call(method, request, metadata)
+        except TimedOut:
+            self.links.doubt()
+            if not (method.safe and metadata):
+                raise
+        return await self.links.call(method, request, await self.login.metadata())
 
     async def range(self, key: bytes, end: bytes = b"", **options: Any) -> pb.RangeResponse:
         """`end` empty: one key."""
@@ -81,6 +96,7 @@ class Client:
         except asyncio.InvalidStateError:  # ended before the request was written
             code, details = await call.code(), await call.details() or ""
         except TimeoutError as error:
+            self.links.doubt()
             self._failed(member)
             raise Unavailable(f"{what}: no answer in time") from error
         finally:

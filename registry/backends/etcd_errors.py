@@ -11,6 +11,7 @@ from registry.errors import Denied, NotFound, RegistryError, TooLarge, Unavailab
 UNTOUCHED = ("etcdserver: no leader", "failed to connect", "connection refused", "connect failed", "name resolution")
 STALE = ("invalid auth token", "auth token is not provided", "revision of auth store is old", "user name is empty")
 TOO_LARGE = ("request is too large", "too many operations", "larger than max", "too large lease TTL", "message size")
+LEADERLESS = ("etcdserver: no leader", "etcdserver: request timed out")
 NO_AUTH = "authentication is not enabled"
 
 
@@ -30,6 +31,11 @@ def untouched(code: StatusCode, details: str) -> bool:
     """The request cannot have been applied."""
     text = details.lower()
     return code is StatusCode.UNAVAILABLE and any(known in text for known in UNTOUCHED)
+
+
+def leaderless(said: str) -> bool:
+    """An error's text: a member is there, but the cluster has no leader (or not enough members to follow one)."""
+    return any(text in said for text in LEADERLESS)
 
 
 def error_of(code: StatusCode, details: str, what: str) -> RegistryError:

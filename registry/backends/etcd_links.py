@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from registry.backends import etcd_errors
 from registry.errors import RegistryError, Unavailable
+from registry.tls_files import NO_FILES, Files, advice
 
 ANSWER = 5.0  # seconds for one member to answer one request
 LARGEST = 512 << 20  # bytes of one answer: a listing has no pages here; gRPC's own 4 MiB is a few thousand keys
@@ -51,6 +52,10 @@ class Refused(Exception):
         self.error = error
 
 
+class TimedOut(Unavailable):
+    """A member took the request and did not answer it in time."""
+
+
 @dataclass(frozen=True)
 class Tls:
     """PEM bytes; `roots` None: the system's; `certificate` and `key` None: the client shows none."""
@@ -58,6 +63,7 @@ class Tls:
     roots: bytes | None = None
     certificate: bytes | None = None
     key: bytes | None = None
+    files: Files = NO_FILES  # where they are from
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ class Method:
     path: str
     answer: Any
     safe: bool = False  # reads: asking another member after a lost answer does no harm
+    led: bool = True  # False: a member without a leader answers too
 
 
 class Links:
@@ -94,6 +101,7 @@ class Links:
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._retired: list[grpc.aio.Channel] = []
         self._first = 0
+        self.doubts = 0  # how often there was no answer: a token from before it may be of another store
         self.closed = False
 
     @property
@@ -105,12 +113,21 @@ class Links:
         """The first one has failed: ask another one first from now on."""
         self._first = (self._first + 1) % len(self._members)
 
+    def doubt(self) -> None:
+        """A request was not answered: every caller logs in before its next one.
+
+        A wiped etcd does not refuse a token of the store before it: it waits until its own log is as long as that one's
+        was when the token was made (the number behind the token's dot), for hours perhaps.
+        """
+        self.doubts += 1
+
     async def call(self, method: Method, request: Message, metadata: Metadata = ()) -> Any:
         """The answer of the first member that gives one. Raises Refused and the errors of `registry.errors`.
 
         A write goes to a further member only when it cannot have been applied by the one before.
         """
         reasons: list[str] = []
+        late = False
         for _ in self._members:
             member = self.member
             try:
@@ -122,12 +139,14 @@ class Links:
                 raise Refused(etcd_errors.error_of(code, details, what))
             if not etcd_errors.retriable(code):
                 raise etcd_errors.error_of(code, details, what)
-            reasons.append(f"{member}: {details or code.name}")
+            mended = advice(details, self._held.files) if self._held is not None else ""
+            reasons.append(f"{member}: {mended} ({details})" if mended else f"{member}: {details or code.name}")
+            late = late or code is grpc.StatusCode.DEADLINE_EXCEEDED
             if member == self.member:
                 self.next_member()
             if not method.safe and not etcd_errors.untouched(code, details):
-                raise Unavailable(f"{what}: {reasons[-1]}; it may have been applied")
-        raise Unavailable(f"{method.path.rpartition('/')[2]}: {'; '.join(reasons)}")
+                raise _unanswered(late)(f"{what}: {reasons[-1]}; it may have been applied")
+        raise _unanswered(late)(f"{method.path.rpartition('/')[2]}: {'; '.join(reasons)}")
 
     async def _ask(self, member: str, method: Method, request: Message, metadata: Metadata) -> Any:
         channel = await self.channel(member)
@@ -136,7 +155,7 @@ class Links:
             request_serializer=type(request).SerializeToString,
             response_deserializer=method.answer.FromString,
         )
-        return await rpc(request, timeout=ANSWER, metadata=(LEADER, *metadata))
+        return await rpc(request, timeout=ANSWER, metadata=(LEADER, *metadata) if method.led else metadata)
 
     async def stream(self, method: Method, metadata: Metadata = ()) -> Any:
         """A stream in both directions with the first member; the caller cancels it. Raises Unavailable."""
@@ -197,6 +216,10 @@ class Links:
         self._retired.clear()
         for channel in channels:
             await channel.close()
+
+
+def _unanswered(late: bool) -> type[Unavailable]:
+    return TimedOut if late else Unavailable
 
 
 def secure(addresses: Sequence[str]) -> bool:

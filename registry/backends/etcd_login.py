@@ -26,10 +26,13 @@ class Login:
         self._token: str | None = None
         self._open = False  # the server knows no authentication, or the client's certificate says who we are
         self._one = asyncio.Lock()
+        self._doubts = links.doubts
         self.logins = 0
 
     async def metadata(self) -> Metadata:
         """What a request carries. Raises Denied, Unavailable."""
+        if self._doubts != self._links.doubts:
+            self._doubts, self._token, self._open = self._links.doubts, None, False
         if self._token is None and not self._open:
             await self.renew(None)
         return (("token", self._token),) if self._token else ()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from registry.errors import Denied
+from registry.tls_files import Files
 
 try:
     from registry.backends.etcd import EtcdStore
@@ -54,9 +55,8 @@ def tls(settings: Settings) -> Callable[[], Tls | None]:
     def read() -> Tls | None:
         if not (secure(settings.all_addresses) or settings.ca_file or settings.cert_file):
             return None
-        return Tls(
-            _bytes(settings.ca_file), _bytes(settings.cert_file), _bytes(settings.key_file or settings.cert_file)
-        )
+        files = Files(settings.ca_file, settings.cert_file, settings.key_file)
+        return Tls(_bytes(files.ca), _bytes(files.cert), _bytes(files.key or files.cert), files)
 
     return read
 

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from registry.backends.etcd_links import Backoff
 from registry.backends.etcd_watch import EtcdWatch
 from registry.backends.etcdpb import etcd_pb2 as pb
 from registry.errors import Denied, NotFound, RegistryError, Unavailable
+from registry.race import first
 from registry.store import Entry
 
 SILENCE = 4.0  # seconds within which a progress request is answered; with the request's own delay below 10
@@ -62,6 +63,11 @@ class Stream:
     def held(self) -> int:
         """Watches that are fed now."""
         return len(self._watches)
+
+    @property
+    def newest(self) -> int:
+        """The highest version that a watch was fed or has listed."""
+        return self._anchor.version if self._anchor is not None else 0
 
     # ---- what a watch asks ------------------------------------------------------------------------------------------
 
@@ -119,6 +125,8 @@ class Stream:
                 failures = 0
                 continue
             failures = 1 if self._confirmed else failures + 1
+            if not self._confirmed:
+                self._client.links.doubt()
             if member == self._client.links.member:
                 self._client.links.next_member()
             for watch in list(self._watches.values()):
@@ -157,6 +165,11 @@ class Stream:
             return await first(lambda: self._write(call, outgoing), lambda: self._read(call))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             broken = error if isinstance(error, grpc.aio.AioRpcError) else None
+        except asyncio.CancelledError:
+            # gRPC says so too when its channel was closed under the call; that ends the stream, not who runs it
+            if not self._closed or (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            return End("the store is closed", renewed=True)
         # a write to a stream that has ended says so without saying why
         code = broken.code() if broken is not None else await call.code()
         details = (broken.details() if broken is not None else await call.details()) or ""
@@ -257,30 +270,3 @@ async def _holds(client: Client, seen: Entry) -> bool:
     except NotFound:  # compacted (or of the future, then the key is not there at this version either)
         kvs = (await client.range(key)).kvs
     return any(kv.mod_revision == seen.version and kv.value == seen.value for kv in kvs)
-
-
-async def first(*parts: Callable[[], Awaitable[End]]) -> End:
-    """Run parts side by side until one ends, and end the others. No part outlives the call."""
-    tasks: list[asyncio.Task[Any] | None] = []
-    ends: list[End] = []
-
-    async def one(part: Callable[[], Awaitable[End]]) -> None:
-        tasks.append(asyncio.current_task())
-        ends.append(await part())
-        raise _Ended
-
-    try:
-        await asyncio.gather(*map(one, parts))
-    except _Ended:
-        pass
-    finally:
-        left = [task for task in tasks if task is not None and not task.done()]
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left)
-    return ends[0]
-
-
-class _Ended(Exception):
-    """A part has ended; its `End` is in the list."""

@@ -12,6 +12,7 @@ index     index() and wait_index() of exactly one prefix (`registry.store.Indexe
 forget    `bench.forget()`: after it, what happened before is no longer in the store's history
 restart   `bench.restart()`: the server stops and starts again on the same data
 lag       `bench.lag` keys may wait for a slow watch, no more
+network   `bench.at` is where the server listens, `bench.connect(port)` a further store by way of a relay on its host
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from registry.backends.sqlite import SqliteStore
+from registry.backends.union import Member, UnionStore
 from registry.store import Store
 from tests.fakes.clock import Clock
 
@@ -28,6 +30,10 @@ Test = TypeVar("Test", bound=Callable[..., object])
 
 
 async def _cannot(*_: object) -> None:
+    raise NotImplementedError("the backend does not claim this capability")
+
+
+def _nowhere(_port: int) -> Store:
     raise NotImplementedError("the backend does not claim this capability")
 
 
@@ -39,6 +45,10 @@ class Bench:
     root: str = "mesh/v1/test/"
     ttl: float = 10.0  # of leases; Consul takes no shorter one
     lag: int = 0
+    max_ops: int = 0  # of a transaction; 0: no bound
+    at: tuple[str, int] = ("", 0)
+    connect: Callable[[int], Store] = _nowhere
+    held: Callable[[], int] = lambda: 0  # watches and waits at the server; Consul does not tell
     pass_time: Callable[[float], Awaitable[None]] = _cannot
     forget: Callable[[], Awaitable[None]] = _cannot
     restart: Callable[[], Awaitable[None]] = _cannot  # replaces `store`
@@ -88,10 +98,22 @@ async def open_sqlite(directory: Path) -> AsyncIterator[Bench]:
         bench.store = reopen()
 
     bench.pass_time, bench.forget, bench.restart = pass_time, forget, restart
+    bench.held = lambda: store().watching
     try:
         yield bench
     finally:
         await store().close()
+
+
+@asynccontextmanager
+async def open_union(directory: Path) -> AsyncIterator[Bench]:
+    """Two stores below `services/`; all is written to the first. `tests/property/test_merge.py` has both changing."""
+    home, other = (SqliteStore.open(directory / name, alive=0.2) for name in ("home.db", "other.db"))
+    store = UnionStore((Member("home", home), Member("other", other)))
+    try:
+        yield Bench(store, root="mesh/v1/services/test/")
+    finally:
+        await store.close()
 
 
 LOG = 64
@@ -99,4 +121,5 @@ LAG = 32
 
 BACKENDS = (
     Backend("sqlite", open_sqlite, frozenset({"leases", "time", "locks", "index", "forget", "restart", "lag"})),
+    Backend("union", open_union, frozenset({"locks"})),
 )

@@ -1,9 +1,7 @@
-"""`ConsulStore` under the contract: against the embedded registry over HTTP, and against a real Consul."""
+"""`ConsulStore` under the contract: the embedded registry over HTTP; Consul 1.8 and 1.13, with TLS and ACLs."""
 
-import json
-import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +11,17 @@ from registry.api.access import Access
 from registry.api.app import build_app, runner
 from registry.api.context import Deps
 from registry.backends.consul import ConsulStore
+from registry.backends.consul_txn import MAX_STEPS
 from registry.backends.sqlite import SqliteStore
 from registry.catalog import KvCatalog
-from tests.consul_agent import SharedConsul
+from tests.consul_server import NEWER, OLDER, ConsulServer, SharedConsul
 from tests.contract.backends import Backend, Bench
 from tests.fakes.agent import FakeAgent
 from tests.fakes.clock import Clock
 
 LOG = 64
 WAIT = 0.3  # seconds of a blocking query: silence is soon said
-CONSUL = SharedConsul()
+CONSULS = {"consul-1.8": SharedConsul(OLDER), "consul-1.13": SharedConsul(NEWER)}
 
 
 @dataclass
@@ -63,7 +62,12 @@ class Served:
 async def open_embedded(directory: Path) -> AsyncIterator[Bench]:
     served = Served(directory / "registry.db", Clock())
     await served.start()
-    bench = Bench(ConsulStore([f"http://127.0.0.1:{served.port}"], wait=WAIT))
+
+    def connect(port: int) -> ConsulStore:
+        return ConsulStore([f"http://127.0.0.1:{port}"], wait=WAIT)
+
+    bench = Bench(connect(served.port), max_ops=MAX_STEPS, at=("127.0.0.1", served.port), connect=connect)
+    bench.held = lambda: served.store.watching if served.store is not None else 0
 
     async def pass_time(seconds: float) -> None:
         served.clock.now += seconds
@@ -87,28 +91,35 @@ async def open_embedded(directory: Path) -> AsyncIterator[Bench]:
         await served.stop()
 
 
-@asynccontextmanager
-async def open_consul(directory: Path) -> AsyncIterator[Bench]:
-    url = CONSUL.url()
-    _wipe(url)
-    bench = Bench(ConsulStore([url], wait=WAIT))
-    try:
-        yield bench
-    finally:
-        await bench.store.close()
+def opener(shared: SharedConsul) -> Callable[[Path], AbstractAsyncContextManager[Bench]]:
+    @asynccontextmanager
+    async def open_consul(directory: Path) -> AsyncIterator[Bench]:
+        server = shared.server()
+        wipe(server)
+
+        def connect(port: int) -> ConsulStore:
+            url = f"https://{server.host}:{port}"
+            return ConsulStore([url], token=lambda: server.management, ssl=server.client_context(), wait=WAIT)
+
+        bench = Bench(connect(server.port), max_ops=MAX_STEPS, at=(server.host, server.port), connect=connect)
+        try:
+            yield bench
+        finally:
+            await bench.store.close()
+
+    return open_consul
 
 
-def _wipe(url: str) -> None:
+def wipe(server: ConsulServer) -> None:
     """What earlier tests left: sessions and keys. The indexes go on."""
-    with urllib.request.urlopen(f"{url}/v1/session/list", timeout=10) as answer:
-        sessions = [session["ID"] for session in json.load(answer)]
-    calls = [("PUT", f"/v1/session/destroy/{session}") for session in sessions]
-    for method, path in [*calls, ("DELETE", "/v1/kv/?recurse")]:
-        with urllib.request.urlopen(urllib.request.Request(url + path, method=method), timeout=10):
-            pass
+    for session in server.call("GET", "/v1/session/list"):
+        server.call("PUT", f"/v1/session/destroy/{session['ID']}")
+    server.call("DELETE", "/v1/kv/?recurse")
 
 
 HTTP_BACKENDS = (
-    Backend("embedded-http", open_embedded, frozenset({"leases", "time", "locks", "index", "forget", "restart"})),
-    Backend("consul", open_consul, frozenset({"leases", "locks"})),
+    Backend(
+        "embedded-http", open_embedded, frozenset({"leases", "time", "locks", "index", "forget", "restart", "network"})
+    ),
+    *(Backend(name, opener(shared), frozenset({"leases", "locks", "network"})) for name, shared in CONSULS.items()),
 )

@@ -1,4 +1,4 @@
-"""`EtcdStore` under the contract: against etcd 3.4 (Debian's), and 3.7 where Go can build it."""
+"""`EtcdStore` under the contract: against etcd 3.4 and 3.7, with TLS and authentication."""
 
 import shutil
 import signal
@@ -6,24 +6,31 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 
-from registry.backends.etcd import EtcdStore
+from registry.backends.etcd import MAX_STEPS, EtcdStore
 from registry.errors import NotFound
+from registry.store import Op
 from tests.contract.backends import Backend, Bench
-from tests.etcd_server import SharedEtcd
+from tests.etcd_server import ROOT_ACCOUNT, SharedEtcd, newer
 from tests.fakes.running import running
 
 ALIVE = 0.2  # seconds: silence is soon said
 LAG = 32
 
-CAN = frozenset({"leases", "locks", "forget", "restart", "lag"})
+CAN = frozenset({"leases", "locks", "forget", "restart", "lag", "network"})
 
 
 def opener(shared: SharedEtcd) -> Callable[[Path], AbstractAsyncContextManager[Bench]]:
     @asynccontextmanager
     async def open_etcd(directory: Path) -> AsyncIterator[Bench]:
         server = shared.server()
-        store = EtcdStore([server.address], alive=ALIVE, lag=LAG)
-        bench = Bench(store, lag=LAG)
+
+        def connect(port: int) -> EtcdStore:
+            url = f"https://{server.host}:{port}"
+            return EtcdStore([url], token=lambda: ROOT_ACCOUNT, tls=shared.tls, alive=ALIVE, lag=LAG)
+
+        store = connect(server.port)
+        bench = Bench(store, lag=LAG, max_ops=MAX_STEPS, at=(server.host, server.port), connect=connect)
+        bench.held = server.watchers
 
         async def forget() -> None:
             await store.put("elsewhere/key", b"%d" % await store.index(""))
@@ -50,11 +57,12 @@ async def wipe(store: EtcdStore) -> None:
     """What earlier tests left: leases and keys. The revisions go on."""
     for lease in await store.leases():
         await store.revoke(lease.id)
-    for entry in (await store.list("")).entries:
-        await store.delete(entry.key)
+    found = (await store.list("")).entries
+    for start in range(0, len(found), MAX_STEPS):
+        await store.transact([Op(key=entry.key, value=None) for entry in found[start : start + MAX_STEPS]])
 
 
 ETCD_BACKENDS = (
     Backend("etcd-3.4", opener(SharedEtcd()), CAN),
-    Backend("etcd-3.7", opener(SharedEtcd(newer=True)), CAN),
+    Backend("etcd-3.7", opener(SharedEtcd(newer)), CAN),
 )

@@ -14,6 +14,7 @@ from policies import filter as filters
 from policies.parse import parse
 from registry.model import Instance
 from tests.consul_agent import consul_agent
+from tests.consul_server import NEWER, OLDER
 from tests.tools import tool
 
 FIXTURES = Path(__file__).parents[1] / "golden/consul"
@@ -53,9 +54,9 @@ FILTERS = (
 )
 
 
-@pytest.fixture(scope="module")
-def consul() -> Iterator[str]:
-    with consul_agent() as url:
+@pytest.fixture(scope="module", params=[OLDER, NEWER])
+def consul(request: pytest.FixtureRequest) -> Iterator[str]:
+    with consul_agent(request.param) as url:
         _put(f"{url}/v1/config", {"Kind": "service-defaults", "Name": "api", "Protocol": "http"})
         for said in INSTANCES:
             _put(f"{url}/v1/agent/service/register", {"Name": "api", **said})

@@ -1,24 +1,21 @@
-"""etcd is killed, frozen, wiped, compacted: what a watch and a write promise then, on real servers of both versions."""
+"""What only etcd does: compaction, leases that expire, clusters. Outages that every server has: test_outages."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
 from registry.backends.etcd import EtcdStore
 from registry.backends.etcd_links import Backoff
-from registry.errors import Conflict, NotFound, Unavailable
-from registry.store import Alive, Batch, Lost, Op, Resync, Watch, WatchEvent
+from registry.errors import NotFound, Unavailable
+from registry.store import Batch, Lost, Resync, Watch, WatchEvent
 from tests.contract.validators import Truth, apply, honest, ordered, reliable, unique
 from tests.etcd_server import Server, newer, older, running_cluster, running_etcd
 from tests.fakes.running import running
 
 ROOT = "mesh/v1/test/"
 PATIENCE = 30.0  # seconds
-NOTICED = 10.0  # seconds within which a frozen server is noticed
 pytestmark = [pytest.mark.outages, pytest.mark.timeout(120)]
 
 
@@ -74,86 +71,6 @@ async def told(watch: Watch, truth: Truth, events: list[WatchEvent]) -> None:
     honest(events)
 
 
-@pytest.mark.parametrize("number", [SIGKILL, SIGTERM], ids=["SIGKILL", "SIGTERM"])
-async def test_a_watch_goes_on_where_it_was_after_a_restart(server: Server, number: Signals) -> None:
-    truth, events = Truth(), list[WatchEvent]()
-    async with opened(server) as store, aclosing(store.watch(ROOT)) as watch:
-        await written(store, truth, "before", b"1")
-        await until(watch, Resync, events)
-        await asyncio.to_thread(server.stop, number)
-        await until(watch, Lost, events)
-        await asyncio.to_thread(server.start)
-        await written(store, truth, "after", b"2")
-        await told(watch, truth, events)
-    assert [type(event) for event in events if not isinstance(event, Alive)] == [Resync, Lost, Batch]
-
-
-async def test_a_server_frozen_for_20_s_is_noticed_within_10_and_nothing_is_missed(server: Server) -> None:
-    truth, events = Truth(), list[WatchEvent]()
-    async with opened(server) as store, aclosing(store.watch(ROOT)) as watch:
-        await written(store, truth, "before", b"1")
-        await until(watch, Resync, events)
-        await until(watch, Alive, events)
-        server.signal(SIGSTOP)
-        frozen = time.monotonic()
-        await until(watch, Lost, events)
-        noticed = time.monotonic() - frozen
-        with pytest.raises(Unavailable):
-            await store.get(ROOT + "before")
-        await asyncio.sleep(max(0.0, 20 - (time.monotonic() - frozen)))  # sleep: the freeze itself
-        server.signal(SIGCONT)
-        await written(store, truth, "after", b"2")
-        await told(watch, truth, events)
-    assert noticed < NOTICED
-    assert not any(isinstance(event, Resync) for event in events[1:])
-
-
-async def test_a_wiped_server_is_listed_anew(server: Server) -> None:
-    events = list[WatchEvent]()
-    async with opened(server) as store, aclosing(store.watch(ROOT)) as watch:
-        for n in range(5):
-            await store.put(ROOT + "old", b"%d" % n)
-        await until(watch, Resync, events)
-        await asyncio.to_thread(wipe, server)
-        await until(watch, Lost, events)
-        found = await until(watch, Resync, events)
-        assert isinstance(found, Resync)
-        assert found.entries == ()
-        await store.put(ROOT + "new", b"1")
-        batch = await until(watch, Batch, events)
-    assert isinstance(batch, Batch)
-    assert [entry.key for entry in batch.puts] == [ROOT + "new"]
-
-
-async def test_a_wiped_server_is_known_even_when_it_has_outgrown_what_was_seen(server: Server) -> None:
-    events = list[WatchEvent]()
-    async with opened(server) as other:
-        pause = asyncio.Event()
-
-        async def held(seconds: float) -> None:
-            await pause.wait()
-
-        store = EtcdStore([server.address], backoff=Backoff(pause=held))
-        async with running(store.run()), aclosing(store.watch(ROOT)) as watch:
-            await store.put(ROOT + "old", b"1")
-            await until(watch, Resync, events)
-            await asyncio.to_thread(wipe, server)
-            await until(watch, Lost, events)
-            for n in range(50):
-                await other.put(ROOT + "new", b"%d" % n)
-            pause.set()
-            found = await until(watch, Resync, events)
-        await store.close()
-    assert isinstance(found, Resync)
-    assert [entry.key for entry in found.entries] == [ROOT + "new"]
-
-
-def wipe(server: Server) -> None:
-    server.stop()
-    server.wipe()
-    server.start()
-
-
 async def test_a_watch_whose_history_is_compacted_while_it_is_away_starts_over(server: Server) -> None:
     truth = Truth()
     async with opened(server) as store:
@@ -179,43 +96,6 @@ async def test_compaction_under_a_live_watch_disturbs_nothing(server: Server) ->
             await store.compact(await store.index(""))
         await told(watch, truth, events)
     assert not any(isinstance(event, Resync | Lost) for event in events[1:])
-
-
-async def test_5000_keys_of_more_than_4_mib_are_listed_and_watched(server: Server) -> None:
-    truth, events = Truth(), list[WatchEvent]()
-    async with opened(server) as store, aclosing(store.watch(ROOT)) as watch:
-        await until(watch, Resync, events)
-        value = b"x" * 1024
-        for start in range(0, 5000, 50):
-            names = [f"{ROOT}k{n:04}" for n in range(start, start + 50)]
-            index = await store.transact([op(name, value) for name in names])
-            truth.wrote(index, dict.fromkeys(names, value))
-        listing = await store.list(ROOT)
-        assert len(listing.entries) == 5000
-        await told(watch, truth, events)
-        async with aclosing(store.watch(ROOT)) as second:
-            found = await until(second, Resync, [])
-    assert isinstance(found, Resync)
-    assert sum(len(entry.value) for entry in found.entries) > 4 << 20
-
-
-def op(key: str, value: bytes) -> Op:
-    return Op(key=key, value=value)
-
-
-async def test_values_of_a_mebibyte_arrive(server: Server) -> None:
-    events = list[WatchEvent]()
-    async with opened(server) as store, aclosing(store.watch(ROOT)) as watch:
-        await until(watch, Resync, events)
-        for n in range(6):
-            await store.put(f"{ROOT}big{n}", bytes([n]) * store.max_value)
-        seen = 0
-        while seen < 6:
-            batch = await until(watch, Batch, events)
-            assert isinstance(batch, Batch)
-            seen += len(batch.puts)
-            assert all(len(entry.value) == store.max_value for entry in batch.puts)
-        assert len((await store.list(ROOT)).entries) == 6
 
 
 async def test_a_lease_that_nobody_renews_takes_its_keys_along(server: Server) -> None:
@@ -264,92 +144,3 @@ async def test_with_several_members_the_loss_of_one_is_survived_by_reads_writes_
             lease = await store.grant(10)
             await store.renew(lease)
     assert not any(isinstance(event, Resync) for event in events[1:])
-
-
-async def test_without_a_leader_reads_and_writes_fail_fast_and_the_watch_says_so() -> None:
-    events = list[WatchEvent]()
-    with running_cluster(older()) as members:
-        async with opened(*members) as store, aclosing(store.watch(ROOT)) as watch:
-            await store.put(ROOT + "a", b"1")
-            await until(watch, Resync, events)
-            for member in members[1:]:
-                await asyncio.to_thread(member.stop)
-            await until(watch, Lost, events)
-            begun = time.monotonic()
-            with pytest.raises(Unavailable):
-                await store.put(ROOT + "a", b"2")
-            with pytest.raises(Unavailable):
-                await store.get(ROOT + "a")
-            took = time.monotonic() - begun
-    assert took < 3.0
-
-
-class Relay:
-    """A TCP relay in front of a server that can swallow the server's answers."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.swallow = False
-        self.port = 0
-
-    @asynccontextmanager
-    async def serve(self) -> AsyncIterator["Relay"]:
-        async with AsyncExitStack() as stack:
-            listener = await asyncio.start_server(self._accept, self.server.host, 0)
-            self.port = listener.sockets[0].getsockname()[1]
-            stack.push_async_callback(listener.wait_closed)
-            stack.callback(listener.close)
-            yield self
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(self.server.host, self.server.port)
-        try:
-            await asyncio.gather(self._pump(reader, back, False), self._pump(there, writer, True))
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-            back.close()
-
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: bool) -> None:
-        while data := await source.read(65536):
-            if not (answers and self.swallow):
-                sink.write(data)
-                await sink.drain()
-        sink.close()
-
-
-async def test_a_write_whose_answer_is_lost_is_done_once_whatever_the_caller_repeats(server: Server) -> None:
-    async with opened(server) as direct, Relay(server).serve() as relay:
-        store = EtcdStore([f"{server.host}:{relay.port}"])
-        commit = store._commit
-
-        async def deaf(step: object) -> int | None:
-            relay.swallow = True
-            return await commit(step)  # type: ignore[arg-type]  # handed on as it came
-
-        first = await store.put(ROOT + "a", b"1")
-        store._commit = deaf  # type: ignore[method-assign]  # from here on the transaction's answer is lost
-        with pytest.raises(Unavailable, match="may have been applied"):
-            await store.put(ROOT + "a", b"2")
-        store._commit = commit  # type: ignore[method-assign]  # as it was before
-        relay.swallow = False
-        applied = await direct.get(ROOT + "a")
-        assert applied is not None
-        assert (applied.value, applied.version > first) == (b"2", True)
-        async with asyncio.timeout(PATIENCE):
-            again = await repeated(store, b"2")
-        assert again == applied.version
-        with pytest.raises(Conflict):
-            await store.put(ROOT + "a", b"2", expect=first)
-        assert await direct.get(ROOT + "a") == applied
-        await store.close()
-
-
-async def repeated(store: EtcdStore, value: bytes) -> int:
-    """The same put until it is answered: the connection behind the relay is broken for some seconds."""
-    while True:
-        try:
-            return await store.put(ROOT + "a", value)
-        except Unavailable:
-            await asyncio.sleep(0.05)

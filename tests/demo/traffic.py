@@ -71,6 +71,9 @@ class Load:
         report: dict[str, object] = json.loads(out)
         return report
 
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
     def stop(self) -> None:
         self._process.kill()
         self._process.communicate()

@@ -26,9 +26,12 @@ class FakeEtcd:
         self.kvs: list[pb.KeyValue] = []
         self.revision = 10
         self.tokens: list[str] = []  # that are valid
+        self.certified = False  # a request without a token is of the client certificate's name, which may do nothing
+        self.stuck: set[str] = set()  # tokens of a store before this one: with them nothing is answered
         self.logins = 0
         self.leases: set[int] = set()
         self.failing: tuple[grpc.StatusCode, str] | None = None
+        self.led = True  # False: only serializable reads that ask for no leader are answered
         self.silent = False  # progress requests get no answer
         self.asked = 0
         self.created: list[pb.WatchCreateRequest] = []
@@ -57,10 +60,16 @@ class FakeEtcd:
 
     # ---- calls -------------------------------------------------------------------------------------------------
 
-    async def _admit(self, context: Context) -> None:
+    async def _admit(self, context: Context, serializable: bool = False) -> None:
+        if not self.led and not (serializable and "hasleader" not in dict(context.invocation_metadata())):
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "etcdserver: no leader")
         if self.failing is not None:
             await context.abort(*self.failing)
         token = dict(context.invocation_metadata()).get("token")
+        if token in self.stuck:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "")
+        if self.accounts and token is None and self.certified:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "etcdserver: permission denied")
         if self.accounts and token not in self.tokens:
             await context.abort(*BAD_TOKEN)
 
@@ -76,7 +85,7 @@ class FakeEtcd:
 
     async def range(self, request: pb.RangeRequest, context: Context) -> pb.RangeResponse:
         self.asked += 1
-        await self._admit(context)
+        await self._admit(context, request.serializable)
         end = request.range_end or request.key + b"\0"
         found = [kv for kv in self.kvs if request.key <= kv.key < end]
         return pb.RangeResponse(header=pb.ResponseHeader(revision=self.revision), kvs=found, count=len(found))

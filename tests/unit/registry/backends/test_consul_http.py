@@ -68,6 +68,28 @@ async def test_an_address_that_does_not_answer_is_passed_over_and_then_left(star
         await links.close()
 
 
+@pytest.mark.parametrize(("method", "times"), [("GET", 2), ("PUT", 1)])
+async def test_only_a_read_is_repeated_when_a_kept_connection_breaks(start: Start, method: str, times: int) -> None:
+    seen: list[str] = []
+
+    async def cut(request: web.Request) -> web.StreamResponse:
+        if request.path == "/v1/first":
+            return await ok(request)
+        seen.append(request.method)
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    links = Links([await start(cut)])
+    try:
+        await links.send(get("/v1/first"))
+        with pytest.raises(Unavailable):
+            await links.send(Call(method, "/v1/kv/a", (), b"", {}))
+    finally:
+        await links.close()
+    assert seen == [method] * times
+
+
 async def test_a_write_that_may_have_arrived_is_not_sent_to_another_address(start: Start) -> None:
     seen: list[str] = []
 

@@ -36,8 +36,9 @@ def test_a_missing_token_is_refused_before_anything_is_asked(tmp_path: Path) -> 
 
 def test_tls_trusts_the_named_authority_and_shows_the_certificate(tmp_path: Path) -> None:
     made = pair(tmp_path, "consul")
-    context = tls(settings(ca_file=str(made.path), cert_file=str(made.path)))
-    assert context is not None
+    files = tls(settings(ca_file=str(made.path), cert_file=str(made.path)))
+    assert files is not None
+    context = files()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert len(context.get_ca_certs()) <= 1, "no other authority than the named one"

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
-from registry.backends.etcd_client import Client
+from registry.backends.etcd_client import TXN, Client
 from registry.backends.etcd_links import Links
 from registry.backends.etcdpb import etcd_pb2 as pb
 from registry.errors import Denied, NotFound, Unavailable
@@ -75,3 +75,51 @@ async def test_a_member_that_fails_is_not_asked_first_again() -> None:
             await one.keep_alive(7)
         await one.keep_alive(7)
         await one.links.close()
+
+
+async def test_a_read_that_is_not_answered_in_time_is_made_again_under_a_new_token() -> None:
+    """A wiped etcd waits with a token of the store before it, and never refuses it."""
+    etcd = FakeEtcd(node="secret")
+    etcd.kvs = [pb.KeyValue(key=b"a", value=b"1")]
+    async with client(etcd) as one:
+        await one.range(b"a")
+        etcd.stuck = set(etcd.tokens)
+        assert [kv.value for kv in (await one.range(b"a")).kvs] == [b"1"]
+        assert etcd.logins == 2
+        etcd.failing = (grpc.StatusCode.UNAVAILABLE, "etcdserver: no leader")
+        with pytest.raises(Unavailable):
+            await one.range(b"a")
+        etcd.failing = None
+        await one.range(b"a")
+        assert etcd.logins == 2, "the server has answered: the token is not in doubt"
+
+
+async def test_a_write_that_is_not_answered_in_time_is_not_made_again() -> None:
+    etcd = FakeEtcd(node="secret")
+    async with client(etcd) as one:
+        await one.range(b"a")
+        etcd.stuck = set(etcd.tokens)
+        with pytest.raises(Unavailable, match="may have been applied"):
+            await one.call(TXN, pb.TxnRequest())
+        await one.range(b"a")
+        assert etcd.logins == 2
+
+
+async def test_accounts_switched_on_later_are_noticed_also_where_a_certificate_speaks_for_us() -> None:
+    etcd = FakeEtcd()
+    etcd.certified = True
+    async with client(etcd) as one:
+        await one.range(b"a")
+        etcd.accounts["node"] = "secret"
+        await one.range(b"a")
+        assert etcd.logins == 1
+
+
+async def test_a_denial_under_a_token_is_one() -> None:
+    etcd = FakeEtcd(node="secret")
+    async with client(etcd) as one:
+        await one.range(b"a")
+        etcd.failing = (grpc.StatusCode.PERMISSION_DENIED, "etcdserver: permission denied")
+        with pytest.raises(Denied):
+            await one.range(b"a")
+        assert etcd.logins == 1

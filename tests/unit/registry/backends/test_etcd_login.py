@@ -89,3 +89,18 @@ async def test_a_file_that_cannot_be_read_is_no_denial() -> None:
     async with login(FakeEtcd(node="secret"), missing) as one:
         with pytest.raises(Unavailable, match="no such file"):
             await one.metadata()
+
+
+async def test_after_a_doubt_every_caller_logs_in_anew() -> None:
+    etcd = FakeEtcd(node="secret", operator="other")
+    async with etcd.serve():
+        links = Links([etcd.address])
+        host, operator = Login(links, lambda: "node:secret"), Login(links, lambda: "operator:other")
+        for one in (host, operator):
+            await one.metadata()
+        links.doubt()
+        for one in (host, operator):
+            await one.metadata()
+            await one.metadata()
+        await links.close()
+    assert (host.logins, operator.logins) == (2, 2)

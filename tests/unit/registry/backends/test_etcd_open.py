@@ -11,6 +11,7 @@ import pytest
 from registry.backends.etcd_links import Tls
 from registry.backends.etcd_open import open_etcd, tls
 from registry.errors import Denied
+from registry.tls_files import Files
 from tests.fakes.etcd import FakeEtcd
 from tests.tools import ROOT
 
@@ -41,10 +42,10 @@ def test_https_alone_trusts_the_system() -> None:
 def test_files_are_read_each_time(tmp_path: Path) -> None:
     settings = Settings(ca_file=file(tmp_path, "ca", "1"), cert_file=file(tmp_path, "cert", "2"))
     read = tls(settings)
-    assert read() == Tls(b"1", b"2", b"2")
+    assert read() == Tls(b"1", b"2", b"2", Files(settings.ca_file, settings.cert_file))
     file(tmp_path, "ca", "new")
     settings.key_file = file(tmp_path, "key", "3")
-    assert read() == Tls(b"new", b"2", b"3")
+    assert read() == Tls(b"new", b"2", b"3", Files(settings.ca_file, settings.cert_file, settings.key_file))
 
 
 @pytest.mark.parametrize("field", ["token_file", "ca_file", "cert_file", "key_file"])

@@ -3,47 +3,41 @@
 import asyncio
 import gc
 import os
+import socket
+import sys
 from collections import Counter
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from registry.backends.etcd import EtcdStore
 from registry.errors import RegistryError
-from registry.store import Batch
+from registry.store import Batch, Entry, Resync, SessionStore, Watch, WatchEvent
+from tests.contract.backends import Bench
 from tests.contract.validators import PATIENCE, news
-from tests.etcd_server import Server, newer, older, running_etcd
-from tests.fakes.running import running
 
 ROOT = "mesh/v1/test/"
 ENOUGH = 0.1  # seconds for calls that do not end by themselves
 ROUNDS, POINTS = 100, 20  # at the first wait of a call, the second, ... the twentieth, and again
-pytestmark = [pytest.mark.outages, pytest.mark.timeout(120)]
+KEPT = 4  # connections that an open store keeps for later: as many as it had requests at a time
 
-Call = Callable[[EtcdStore], Coroutine[Any, Any, object]]
-
-
-@pytest.fixture(scope="module", params=["3.4", "3.7"])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with running_etcd(older() if request.param == "3.4" else newer()) as started:
-        yield started
+Call = Callable[[SessionStore], Coroutine[Any, Any, object]]
 
 
-async def watched(store: EtcdStore) -> None:
+async def watched(store: SessionStore) -> None:
     async with aclosing(store.watch(ROOT)) as watch:
         async for _ in watch:
             await store.put(ROOT + "seen", os.urandom(4))
 
 
-async def resumed(store: EtcdStore) -> None:
+async def resumed(store: SessionStore) -> None:
     async with aclosing(store.watch(ROOT, after=await store.index(ROOT))) as watch:
         await anext(watch)
 
 
-async def leased(store: EtcdStore) -> None:
+async def leased(store: SessionStore) -> None:
     lease = await store.grant(60, name="x", behavior="release")
     try:
         await store.acquire(ROOT + "lock", b"1", lease)
@@ -64,16 +58,18 @@ CALLS: dict[str, Call] = {
 }
 
 
-def sockets(server: Server) -> int:
+def sockets(bench: Bench) -> int:
     """Connections of this process to the server. Cancelled calls of gRPC are cycles: theirs wait for the collector."""
     gc.collect()
+    host, port = bench.at
+    there = f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}:{port:04X}" if host else ""
     inodes = set()
     for fd in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
             inodes.add(os.readlink(fd))
     net = Path("/proc/self/net")
     rows = [line.split() for name in ("tcp", "tcp6") for line in (net / name).read_text().splitlines()[1:]]
-    return sum(int(row[2].split(":")[1], 16) == server.port and f"socket:[{row[9]}]" in inodes for row in rows)
+    return sum(row[2][-13:] == there and f"socket:[{row[9]}]" in inodes for row in rows)
 
 
 class CancelledAt:
@@ -116,34 +112,34 @@ async def cancelled_at(number: int, call: Coroutine[Any, Any, object]) -> bool:
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_cancelled_call_leaves_nothing(server: Server, name: str) -> None:
-    store = EtcdStore([server.address], alive=0.5)
-    async with running(store.run()):
-        async with aclosing(store.watch(ROOT)) as other:
-            await news(other)
-            assert sockets(server) == 1
-            cut = Counter[int]()
-            number = 1
-            for _ in range(ROUNDS):
-                there = await cancelled_at(number, CALLS[name](store))
-                cut[number] += there
-                number = number + 1 if there and number < POINTS else 1  # it does not wait that often: from the start
-            assert cut[1] >= ROUNDS // POINTS
-            assert store.watching == 1
-            await settled(lambda: server.watchers() == 1)
-            await settled(lambda: sockets(server) == 1)
-            await store.put(ROOT + "last", os.urandom(4))  # everything still works
-            async with asyncio.timeout(PATIENCE):
-                while not any(entry.key == ROOT + "last" for entry in batch(await anext(other))):
-                    pass
-        await settled(lambda: server.watchers() == 0)
+async def test_a_cancelled_call_leaves_nothing(bench: Bench, name: str) -> None:
+    store = bench.store
+    assert isinstance(store, SessionStore)
+    before = asyncio.all_tasks()
+    async with aclosing(store.watch(ROOT)) as other:
+        await news(other)
+        cut = Counter[int]()
+        number = 1
+        for _ in range(ROUNDS):
+            there = await cancelled_at(number, CALLS[name](store))
+            cut[number] += there
+            number = number + 1 if there and number < POINTS else 1  # it does not wait that often: from the start
+        assert cut[1] >= ROUNDS // POINTS
+        await settled(lambda: bench.held() <= 1)
+        await settled(lambda: sockets(bench) <= KEPT)
+        await store.put(ROOT + "last", os.urandom(4))  # everything still works
+        async with asyncio.timeout(PATIENCE):
+            while not any(entry.key == ROOT + "last" for entry in told(await anext(other))):
+                pass
+    await settled(lambda: bench.held() == 0)
     await store.close()
-    assert store.watching == 0
-    await settled(lambda: sockets(server) == 0)
-    await alone()
+    await settled(lambda: sockets(bench) == 0)
+    await alone(before)
 
 
-def batch(event: object) -> tuple[object, ...]:
+def told(event: WatchEvent) -> tuple[Entry, ...]:
+    if isinstance(event, Resync):
+        return event.entries
     return event.puts if isinstance(event, Batch) else ()
 
 
@@ -153,24 +149,26 @@ async def settled(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def alone() -> None:
-    """Nothing else runs in the loop (gRPC's own end within a turn or two)."""
+async def alone(before: set[asyncio.Task[Any]]) -> None:
+    """Nothing runs in the loop that did not run before (gRPC's own end within a turn or two)."""
     async with asyncio.timeout(PATIENCE):
-        while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - tasks of gRPC, without an event for their end
+        while asyncio.all_tasks() - before:  # noqa: ASYNC110 - tasks of gRPC, without an event for their end
             await asyncio.sleep(0)
 
 
-async def test_a_closed_store_leaves_nothing_even_with_open_watches(server: Server) -> None:
-    store = EtcdStore([server.address])
-    async with running(store.run()):
-        watches = [store.watch(ROOT) for _ in range(10)]
-        for watch in watches:
-            await news(watch)
-        await settled(lambda: server.watchers() == 10)
-        await store.close()
-        for watch in watches:
-            with pytest.raises(StopAsyncIteration):
-                await anext(watch)
-    await settled(lambda: server.watchers() == 0)
-    await settled(lambda: sockets(server) == 0)
-    await alone()
+async def test_a_closed_store_leaves_nothing_even_with_open_watches(bench: Bench) -> None:
+    before = asyncio.all_tasks()
+    watches = [bench.store.watch(ROOT) for _ in range(10)]
+    for watch in watches:
+        await news(watch)
+    held = bench.held
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.gather(bench.store.close(), *map(end_of, watches))
+    await settled(lambda: held() == 0)
+    await settled(lambda: sockets(bench) == 0)
+    await alone(before)
+
+
+async def end_of(watch: Watch) -> None:
+    async for _ in watch:
+        pass
