@@ -167,6 +167,11 @@ class Fold:
         return found
 
     @property
+    def lost(self) -> bool:
+        """Contact is lost. A watch that is refused for want of rights is no sign of that."""
+        return any(not why.startswith("Denied") for why in self.unreachable.values())
+
+    @property
     def complete(self) -> bool:
         """Everything wanted was listed once: what is compiled from here on may replace a configuration."""
         return self.listed >= self.wanted

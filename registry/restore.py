@@ -13,15 +13,26 @@ from registry.backup import Line, readable
 from registry.errors import Conflict, TooLarge
 from registry.store import Entry, Op, Store
 
-Verdict = Literal["new", "same", "differs", "kept"]
+Verdict = Literal["new", "same", "earlier", "differs", "kept"]
 
 CHUNK = 64  # keys that every store takes in one transaction
 CHUNK_BYTES = 256 * 1024  # of values: with base64 and the rest below the 512 KiB of a Consul request
 TRIES = 8  # looks at the store while others write to it
 
 
+class Record(msgspec.Struct, frozen=True, rename="pascal"):
+    """What counts here of a value below `history/`."""
+
+    at: str
+    text: str
+
+
 class Row(msgspec.Struct, frozen=True):
-    """What restoring does to a key. `kept`: the store's own value is left, for `why`; `version` is the store's."""
+    """What restoring does to a key. `version` is the store's.
+
+    `kept`: the store's own value is left, for `why`. `earlier`: both record one version of a document, and the backup
+    has it from the one who wrote it; a host that found the text in force has recorded it anew.
+    """
 
     key: str
     verdict: Verdict
@@ -49,6 +60,10 @@ def _row(line: Line, held: Entry | None) -> Row:
         return Row(line.key, "new")
     if (held.value, held.flags) == (line.value, line.flags):
         return Row(line.key, "same", held.version)
+    if line.key.startswith(keys.HISTORY):
+        if _earlier(line.value, held.value):
+            return Row(line.key, "earlier", held.version, "recorded anew since")
+        return Row(line.key, "kept", held.version, "another text has this number in the store")
     if line.key.startswith((keys.NODES, keys.SERVICES)):
         return Row(line.key, "kept", held.version, "its host has written it anew")
     if line.key == keys.STORE_ID:
@@ -56,6 +71,14 @@ def _row(line: Line, held: Entry | None) -> Row:
         if 0 <= store_id.rank(ours, theirs) < store_id.rank(theirs, theirs):
             return Row(line.key, "kept", held.version, "the store was adopted since")
     return Row(line.key, "differs", held.version)
+
+
+def _earlier(ours: bytes, theirs: bytes) -> bool:
+    try:
+        mine, other = (msgspec.json.decode(value, type=Record) for value in (ours, theirs))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return mine.text == other.text and mine.at <= other.at  # RFC 3339 in UTC: text sorts as time
 
 
 def unknown(lines: Iterable[Line], present: Iterable[str]) -> tuple[str, ...]:
@@ -70,7 +93,7 @@ def portions(rows: Sequence[Row], lines: Mapping[str, Line]) -> list[list[Op]]:
     found: list[list[Op]] = []
     size = 0
     for row in rows:
-        if row.verdict not in ("new", "differs"):
+        if row.verdict not in ("new", "earlier", "differs"):
             continue
         line = lines[row.key]
         size += len(line.value)

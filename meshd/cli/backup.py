@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -177,11 +178,11 @@ async def _restore(
 def show(found: "tuple[Row, ...]", extra: tuple[str, ...], dry_run: bool) -> None:
     if dry_run:
         rows(("KEY", "IN THE STORE", "NOTE"), [(row.key, row.verdict, row.why) for row in found])
-    counts = {verdict: sum(row.verdict == verdict for row in found) for verdict in ("new", "same", "differs", "kept")}
+    counts = Counter(row.verdict for row in found)
     did = "would write" if dry_run else "restored"
-    click.echo(
-        f"{did} {counts['new']} new and {counts['differs']} differing keys; {counts['same']} are the same, "
-        f"{counts['kept']} kept as the store has them"
-    )
+    new = counts["new"] + counts["earlier"]
+    click.echo(f"{did} {new} new and {counts['differs']} differing keys, {counts['same']} are the same")
+    if counts["kept"]:
+        click.echo(f"{counts['kept']} kept as the store has them")
     for key in extra:
         click.echo(f"only in the store: {key}")

@@ -139,10 +139,13 @@ class Standing:
 
     def contacts(self) -> dict[str, str]:
         """The host's registries by name, each with why contact is lost (empty: it is not)."""
-        unreachable = self._parties.fold.unreachable
+        fold = self._parties.fold
         if self._registries is None:
-            return {self._home: next(iter(unreachable.values()), "")}
-        alone = (why for one, why in unreachable.items() if not one.startswith((keys.SERVICES, keys.LEASES)))
+            return {self._home: next(iter(fold.unreachable.values())) if fold.lost else ""}
+        merged = (keys.SERVICES, keys.LEASES)
+        alone = (
+            why for one, why in fold.unreachable.items() if not (one.startswith(merged) or why.startswith("Denied"))
+        )
         found = self._registries.contacts()
         return found | {self._home: found[self._home] or next(alone, "")}
 

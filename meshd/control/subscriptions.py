@@ -147,9 +147,8 @@ class Subscriptions:
     def _watch_late(self, now: float) -> None:
         """Since when each selector could have been listed: while the store is lost that time does not pass."""
         fold = self._parts.fold
-        lost = any(not why.startswith("Denied") for why in fold.unreachable.values())
         late = () if fold.usable else (one for one in fold.wanted if not fold.known(one))
-        self._since = {one: now if lost else self._since.get(one, now) for one in late}
+        self._since = {one: now if fold.lost else self._since.get(one, now) for one in late}
 
     def _settle(self, now: float) -> None:
         """Move what is in force towards what is wanted, as far as what it leads to is known."""

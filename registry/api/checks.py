@@ -7,6 +7,7 @@ https://developer.hashicorp.com/consul/api-docs/agent/check#register-check
 
 import ipaddress
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import msgspec
@@ -53,19 +54,30 @@ def read(value: Json, path: str, own: frozenset[str]) -> Check:
     return _read(found, path, own)
 
 
+@dataclass(frozen=True)
+class Given:
+    """The fields of one check. All methods raise Refused."""
+
+    found: Mapping[str, Json]
+    path: str
+
+    def seconds(self, name: str, default: float) -> float:
+        value = self.found.get(name)
+        return fields.duration(value, join(self.path, name)) if value not in (None, "") else default
+
+    def text(self, name: str, default: str = "") -> str:
+        return fields.string(self.found.get(name, default), join(self.path, name)) or default
+
+    def count(self, name: str) -> int:
+        return fields.integer(self.found.get(name, 0), join(self.path, name), 0, 1000)
+
+    def flag(self, name: str) -> bool:
+        return fields.boolean(self.found.get(name, False), join(self.path, name))
+
+
 def _read(found: Mapping[str, Json], path: str, own: frozenset[str]) -> Check:
-    def seconds(name: str, default: float) -> float:
-        return fields.duration(found[name], join(path, name)) if found.get(name) not in (None, "") else default
-
-    def text(name: str, default: str = "") -> str:
-        return fields.string(found.get(name, default), join(path, name)) or default
-
-    def count(name: str) -> int:
-        return fields.integer(found.get(name, 0), join(path, name), 0, 1000)
-
-    def flag(name: str) -> bool:
-        return fields.boolean(found.get(name, False), join(path, name))
-
+    given = Given(found, path)
+    text, seconds, count, flag = given.text, given.seconds, given.count, given.flag
     http, tcp, grpc, ttl = text("HTTP"), text("TCP"), text("GRPC"), seconds("TTL", 0.0)
     if not ttl:
         kind = "HTTP" if http else "GRPC" if grpc else "TCP"

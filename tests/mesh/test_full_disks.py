@@ -40,10 +40,9 @@ def small_disk(path: Path) -> Iterator[Path]:
 def fill(disk: Path) -> Path:
     """A file that leaves no byte."""
     ballast = disk / "ballast"
-    with ballast.open("wb") as file, contextlib.suppress(OSError):
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(b"x" * 4096)
-            file.flush()
     return ballast
 
 

@@ -108,6 +108,28 @@ def test_a_wiped_etcd_is_restored_under_load(story: Story, tmp_path: Path) -> No
     wait_for("the restored store is followed", lambda: story.allowed() == 403, 20)
 
 
+def test_a_wiped_embedded_registry_is_restored(tmp_path: Path) -> None:
+    """Backup and restore at the api.sock of the registry's host, as root."""
+    with Cluster(tmp_path) as mesh:
+        a, b = mesh.first_host("a"), mesh.join("b", ["api"])
+        a.apply(INTENTION)
+        file = tmp_path / "mesh.backup"
+        assert b.meshctl("registry", "backup", str(file), check=False).returncode == 1, "a joined host may not read ca/"
+        a.meshctl("registry", "backup", str(file))
+        a.kill()
+        for path in a.data_dir.glob("registry.sqlite*"):
+            path.unlink()
+        a.start()
+        for host in (a, b):
+            wait_for("the store is in doubt", lambda at=host: "wiped" in foreign(at), 40)  # type: ignore[misc]  # bound here
+        done = json.loads(a.meshctl("registry", "restore", str(file), "-o", "json").stdout)
+        assert {one["key"]: one["verdict"] for one in done["keys"]}["mesh/v1/store-id"] == "new"
+        for host in (a, b):
+            wait_for("the alarm has ended", lambda at=host: not foreign(at), 40)  # type: ignore[misc]  # bound here
+        (document,) = json.loads(b.meshctl("get", "-o", "json").stdout)
+        assert (document["name"], document["state"]) == ("api", "in-force")
+
+
 def test_a_mesh_moves_from_the_embedded_registry_to_consul_and_etcd(tmp_path: Path) -> None:
     """Its documents and trust; the hosts' configurations name the new store then."""
     with Cluster(tmp_path) as mesh:

@@ -33,6 +33,26 @@ def test_what_happens_to_a_key(key: str, ours: bytes, theirs: bytes | None, verd
     assert row.verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("theirs", "verdict"),
+    [
+        (b'{"At": "2026-11-23T18:00:05Z", "Who": "unknown", "Text": "a"}', "earlier"),
+        (b'{"At": "2026-11-23T17:00:00Z", "Who": "bob", "Text": "a"}', "kept"),
+        (b'{"At": "2026-11-23T18:00:05Z", "Who": "bob", "Text": "b"}', "kept"),
+        (b"no record", "kept"),
+    ],
+)
+async def test_a_version_that_a_host_recorded_anew_is_again_its_author_s(theirs: bytes, verdict: str) -> None:
+    """Found on a wiped registry: its host records what it holds, before anybody can restore."""
+    ours = b'{"At": "2026-11-23T18:00:00Z", "Who": "ada", "Text": "a"}'
+    key = keys.history("mesh", "mesh", 3)
+    store = MemoryStore()
+    await store.put(key, theirs)
+    (row,) = await restore.restore(store, [line(key, ours)])
+    assert row.verdict == verdict
+    assert store.entries[key].value == (ours if verdict == "earlier" else theirs)
+
+
 def test_the_store_s_id_is_written_last_and_alone() -> None:
     lines = [line(keys.STORE_ID), *(line(f"{keys.POLICY}mesh/x{n}") for n in range(CHUNK + 1))]
     found = restore.portions(restore.plan(lines, {}), {one.key: one for one in lines})

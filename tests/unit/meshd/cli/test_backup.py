@@ -61,7 +61,7 @@ def test_an_empty_registry_is_filled(meshctl: Run, saved: Path, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["keys"][-1] == {"key": keys.STORE_ID, "verdict": "new", "why": ""}
     again = meshctl("registry", "restore", str(saved), "--config", str(new))
-    assert "restored 0 new and 0 differing keys; 3 are the same" in again.stdout
+    assert "restored 0 new and 0 differing keys, 3 are the same" in again.stdout
 
 
 def test_differing_values_need_a_word(meshctl: Run, saved: Path, tmp_path: Path) -> None:
