@@ -17,7 +17,6 @@ TOOLS := consul py-consul etcd etcdctl nginx haproxy wrk dockerd etcd-3.7 consul
 # Two at a time, a file's tests together: the stories of one file share their hosts.
 PYTEST_ARGS ?= -q -n 2 --dist loadfile
 FUZZ_SECONDS ?= 30
-NAME ?= kv-to-request
 
 .PHONY: help
 help: ## this list
@@ -45,8 +44,8 @@ bench: setup tools-strict ## CPU per request beside nginx and HAProxy (ARGS="mes
 	@$(PYTHON) -m tests.bench $(ARGS)
 
 .PHONY: bench-control
-bench-control: setup tools-strict ## NAME=kv-to-request: key written -> first request decided (ARGS="--check")
-	@$(PYTHON) -m tests.bench.control $(NAME) $(ARGS)
+bench-control: setup tools-strict ## the control plane's five figures on etcd and Consul (ARGS="propagation --check")
+	@$(PYTHON) -m tests.bench.control $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## parsers on random input, FUZZ_SECONDS (30) each
@@ -95,7 +94,8 @@ test-demo: setup
 .PHONY: test-bench
 test-bench: setup tools
 	@if PATH="$$PATH:/usr/sbin:/sbin" && command -v wrk nginx >/dev/null; then \
-		$(PYTHON) -m tests.bench direct meshd-hop meshd-pair nginx-hop --duration 1 --rounds 1 --conns 16; \
+		$(PYTHON) -m tests.bench direct meshd-hop meshd-pair nginx-hop --duration 1 --rounds 1 --conns 16 && \
+		$(PYTHON) -m tests.bench.control propagation fanout endpoints --short; \
 	else echo "SKIPPED: bench smoke run (wrk or nginx is missing)"; [ "$$CI" != true ]; fi
 
 .PHONY: cover
@@ -125,7 +125,7 @@ tools: ## consul and etcd, two versions of each, into .cache; nginx, haproxy, wr
 
 .PHONY: tools-strict
 tools-strict:
-	@sh deploy/setup/tools.sh nginx haproxy wrk
+	@sh deploy/setup/tools.sh nginx haproxy wrk etcd consul
 
 .PHONY: wheel
 wheel: setup ## dist/*.whl: three packages, meshd, meshctl and meshd-proxy; then prove it

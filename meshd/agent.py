@@ -14,11 +14,14 @@ from functools import partial
 
 from meshd import ports
 from meshd.config import Host, source_address
+from meshd.control.alarms import Alarms
 from meshd.control.authority import upkeep
 from meshd.control.cold_start import ColdStart
+from meshd.control.compilation import Compilation, Place, Sources
 from meshd.control.contact import Contact
 from meshd.control.container_labels import Here
 from meshd.control.containers import Containers
+from meshd.control.deletions import Deletions
 from meshd.control.documents import Documents
 from meshd.control.drain import Drainer
 from meshd.control.health import Runner
@@ -28,10 +31,11 @@ from meshd.control.lease import Lease
 from meshd.control.memory import Memory
 from meshd.control.register import Facts, Registrar
 from meshd.control.registrations import File
+from meshd.control.registries import Parties, Registries, Standing
 from meshd.control.report import Report
 from meshd.control.status import Publisher
-from meshd.control.stored import Stored
-from meshd.control.sync import Parts, Place, Sync
+from meshd.control.subscriptions import Followed, Subscriptions
+from meshd.control.sync import Parts, Sync
 from meshd.dataplane.client import Dataplane
 from meshd.dataplane.supervise import Supervisor
 from meshd.notify import notify
@@ -49,10 +53,12 @@ from registry.ca.authority import Authority
 from registry.ca.authority import Deps as AuthorityDeps
 from registry.ca.files import Layout
 from registry.catalog import KvCatalog
-from registry.fold import WATCHED, Fold
+from registry.fold import Fold
+from registry.interest import BASE
 from registry.model import Address, CheckResult, Instance, InstanceKey, Node
+from registry.reconcile import Pace, Reconcile
 from registry.snapshot import Snapshot, capture
-from registry.store import SessionStore
+from registry.store import Batch, SessionStore, WatchEvent
 from registry.watch import Watcher
 
 EVENTS_KEPT = 256
@@ -108,29 +114,29 @@ class Agent:
         addresses: tuple[str, ...],
         around: Surroundings,
         catalog: KvCatalog | None = None,
+        registries: Registries | None = None,
     ) -> None:
         self.host = host
         self.store = store
         self.around = around
         self.log = around.log
-        self.version = version()
-        self.address = advertised(host)
+        self.version, self.address = version(), advertised(host)
         self.events: list[Event] = []
         self.draining = self.listening = False
         self.tasks = Tasks("meshd", self.log, chance=around.chance)
         layout = Layout(host.data)
         self.identities = Identities(layout, host.node, addresses, self.log, around.now, around.chance)
-        self.catalog = catalog or KvCatalog(store, node=host.node, clock=around.clock)
+        self.catalog = catalog or KvCatalog(store, clock=around.clock)
         self.runner = Runner(self.tasks, self._report, around.chance)
         registrations = File(host.data / "registrations.json")
         self.registrar = Registrar(self._facts(), self.catalog, registrations, self.runner, self.log, around.clock)
         self.documents = Documents(host.data / "documents.json")
         self.dataplane = Dataplane(self.log, self._applied)
         self.lease = Lease(store, self._node(), float(host.lease_ttl), host.run / "lease", self.log)
-        self.fold = Fold()
-        self.watcher = Watcher(store, WATCHED, pause=around.contact.pause, jitter=around.chance)
+        self.fold = Fold(BASE)
+        self.watcher, self.subscriptions = self._following()
         self.cold_start = ColdStart(layout, host.registry.old_snapshot, self._capture, self.log, around.now)
-        self.sync = self._sync()
+        self.compilation, self.sync = self._control()
         self.status = Report(host.node, self.version, self.documents, self.dataplane)
         self.publisher = Publisher(store, host.node, lambda: self.lease.id, self.status.current, self.log)
         self.supervisor = Supervisor(
@@ -138,9 +144,23 @@ class Agent:
         )
         self.containers = Containers(host.docker, self._here(), self.registrar, self.log, around.clock)
         self.recorder = Recorder(store, self.log, around.now)
-        self.reloader = Reloader(around.reread, lambda: self.host, self._use, partial(notify, around.environ), self.log)
         self.authority = self._authority(layout) if "ca" in host.roles else None
-        self._connect()
+        self._connect(registries)
+
+    def _join(self, registries: Registries | None) -> None:
+        """Several registries: where instances are to be, and the leases beside the home registry's."""
+        self.registries = registries
+        name = self.host.registry.name
+        self.standing = Standing(Parties(self.fold, self.documents, self.registrar), name, registries)
+        self.further_leases: Mapping[str, Lease] = {}
+        if registries is not None:
+            registries.on_change = self._moved
+            ttl = float(self.host.lease_ttl)
+            self.further_leases = registries.leases(self.lease, self._node(), ttl, self.host.run, self.log)
+
+    def _moved(self) -> None:
+        self.registrar.poke()
+        self.publisher.changed()
 
     def _here(self) -> Here:
         return Here(self.host.loopback, self.own_addresses)
@@ -187,13 +207,32 @@ class Agent:
             version=self.version,
         )
 
-    def _sync(self) -> Sync:
+    def _compilation(self) -> Compilation:
         host = self.host
         bind = Address(address=host.bind.inbound, port=host.ports.inbound)
         place = Place(host.node, bind, host.loopback, host.proxy.access_log)
+        sources = Sources(
+            fold=self.fold,
+            registrar=self.registrar,
+            identities=self.identities,
+            documents=self.documents,
+            cold_start=self.cold_start,
+            dataplane=self.dataplane,
+            subscriptions=self.subscriptions,
+        )
+        return Compilation(place, sources, self.around.clock)
+
+    def _following(self) -> tuple[Watcher, Subscriptions]:
+        around, store = self.around, self.store
+        watcher = Watcher(store, self.tasks.start, pause=around.contact.pause, jitter=around.chance)
+        followed = Followed(self.fold, watcher, self.documents, self.registrar)
+        all_policy = bool(self.host.roles)  # the record of documents is kept there
+        return watcher, Subscriptions(followed, around.clock, all_policy=all_policy, budget=store.max_watches)
+
+    def _control(self) -> tuple[Compilation, Sync]:
+        compilation = self._compilation()
         parts = Parts(
             fold=self.fold,
-            stored=Stored(host.node),
             watcher=self.watcher,
             store=self.store,
             registrar=self.registrar,
@@ -201,29 +240,50 @@ class Agent:
             documents=self.documents,
             dataplane=self.dataplane,
             lease=self.lease,
-            memory=Memory(host.data / "memory.json"),
+            memory=Memory(self.host.data / "memory.json"),
             cold_start=self.cold_start,
+            compilation=compilation,
+            subscriptions=self.subscriptions,
         )
-        return Sync(place, parts, self.log, self.around.clock)
+        return compilation, Sync(parts, self.log, self.around.clock)
 
-    def _connect(self) -> None:
+    def _connect(self, registries: Registries | None) -> None:
         """Who tells whom that something moved."""
+        self._join(registries)
+        tell = partial(notify, self.around.environ)
+        self.reloader = Reloader(self.around.reread, lambda: self.host, self._use, tell, self.log)
+        self.reconcile, self.deletions, self.alarms = self._doubting()
         self.registrar.on_change = self.sync.poke
-        self.identities.on_change = self.sync.poke
-        self.sync.on_compiled = self._compiled
+        self.identities.on_change = self.catalog.on_foreign = self.subscriptions.on_change = self.sync.poke
+        self.compilation.on_compiled = self._compiled
         self.sync.on_trust = self.sync.poke
+        self.sync.on_event = self._told
         self.lease.on_lease = self.publisher.changed
         self.lease.on_contact = self.sync.on_contact = self.around.contact.made
-        self.status.resources = lambda: self.sync.resources
-        self.status.problems = lambda: (*map(str, self.sync.problems), *self.containers.problems)
+        self.status.resources = lambda: self.compilation.resources
+        self.status.interest = lambda: self.subscriptions.interest
+        self.status.held = lambda: self.subscriptions.held
+        self.status.problems = self._problems
+        self.status.registries = self.standing.contacts
         self.containers.on_change = self.publisher.changed
         self.supervisor.on_events = self._events
         self.dataplane.on_attach = self.sync.poke
 
+    def _problems(self) -> tuple[str, ...]:
+        return (*map(str, self.compilation.problems), *self.containers.problems, *self.standing.misplaced())
+
+    def _doubting(self) -> tuple[Reconcile, Deletions, Alarms]:
+        """Who asks again what the store has told, and who says so."""
+        pace = Pace(jitter=self.around.chance)
+        reconcile = Reconcile(self.store, lambda: self.watcher.wanted, self._repair, self.log, pace)
+        judges = bool(self.host.roles)
+        deletions = Deletions(self.store, self.fold, self.sync.explained, self.log, self.around.now, judges=judges)
+        return reconcile, deletions, Alarms(self.fold, self.log, self.around.clock)
+
     def _capture(self) -> Snapshot | None:
         """What a start without the registry needs; None until the registry has listed everything once."""
         fold, around = self.fold, self.around
-        if not fold.complete:
+        if not self.subscriptions.begun or fold.restored:
             return None
         silent = around.clock() - max(fold.last_event.values())
         trust_domain = self.identities.trust_domain
@@ -234,7 +294,8 @@ class Agent:
         """Put what can change of a configuration that was read again into force. Raises ConfigError."""
         services = configured(plan.host, self.own_addresses)
         self.host = plan.host
-        self.sync.access_log(plan.host.proxy.access_log)
+        self.compilation.access_log(plan.host.proxy.access_log)
+        self.sync.poke()
         if "Services" in plan.changed:
             await self.registrar.configure(services)
 
@@ -246,8 +307,18 @@ class Agent:
     async def _report(self, key: InstanceKey, result: CheckResult) -> None:
         await self.registrar.report(key, result)
 
+    def _told(self, prefix: str, event: WatchEvent) -> None:
+        self.reconcile.seen(prefix, event)
+        self.deletions.changed()
+
+    async def _repair(self, prefix: str, missed: Batch) -> None:
+        await self.watcher.events.put((prefix, missed))
+
     def _compiled(self, version_number: int) -> None:
+        self.alarms.changed()
         self.status.compiled(version_number)
+        if self.registries is not None and self.standing.moved():
+            self.registrar.poke()
         if self.host.roles:
             self.recorder.accepted(self.documents.accepted())
 
@@ -272,19 +343,25 @@ class Agent:
         problem = self.documents.load()
         if problem:
             self.log.error("documents on disk cannot be used", problem=problem)
+        if self.host.roles:  # it judges what is lost: also what was lost while it was down
+            self.fold.recollect(self.documents.before)
         self.sync.load()
         self.registrar.load(services)
 
     def start(self) -> None:
         """Start every long-running part; a crash of one ends the process (see `wait`)."""
+        for name, lease in self.further_leases.items():
+            self.tasks.start(f"lease {name}", lease.run)
         for name, run in (
             ("catalog", self.catalog.run),
-            ("watcher", self.watcher.run),
             ("follow", self.sync.follow),
             ("sync", self.sync.run),
             ("keep", self.sync.keep),
             ("snapshot", self.cold_start.run),
             ("recover", self.sync.recover),
+            ("reconcile", self.reconcile.run),
+            ("deletions", self.deletions.run),
+            ("alarms", self.alarms.run),
             ("register", self.registrar.run),
             ("containers", self.containers.run),
             ("identity", self.identities.run),
@@ -343,7 +420,7 @@ class Agent:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2.0):
                 if self.draining:
-                    await self.lease.release()
+                    await asyncio.gather(*(one.release() for one in (self.lease, *self.further_leases.values())))
         await self.tasks.stop()
         await self.runner.close()
 

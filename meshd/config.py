@@ -17,42 +17,14 @@ import msgspec
 import yaml
 
 from meshd.placed import ConfigError, Fault, place_of, read
+from meshd.registry_settings import Further, Registry, check_further, check_server
+from meshd.section import Config, Seconds
 from registry import keys
 
 # Variables that belong to others (meshctl, the supervisor); every other MESHD_* must be a path of this file.
 RESERVED = frozenset({"MESHD_API", "MESHD_PROXY_BIN", "MESHD_TOKEN_FILE"})
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-
-
-class Seconds(float):
-    """A duration; written "1.5s", "200ms", "5m", "1h" or as a plain number of seconds."""
-
-
-class Config(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", forbid_unknown_fields=True):
-    """Base of every section."""
-
-
-class Registry(Config, frozen=True, kw_only=True, rename="pascal", forbid_unknown_fields=True):
-    """Where the mesh's state is kept. `mesh`: another meshd's embedded registry, reached on its port 15444.
-
-    `mode` (consul): `agent`, the default, registers with the host's own Consul agent; `agentless` in the catalogue.
-    `old_snapshot`: what a start without the registry does with a saved snapshot older than `MaxSnapshotAge`.
-    """
-
-    kind: Literal["sqlite", "mesh", "consul", "etcd"] = "sqlite"
-    address: str = ""
-    addresses: tuple[str, ...] = ()
-    token_file: str = ""
-    ca_file: str = msgspec.field(default="", name="CAFile")
-    cert_file: str = ""
-    key_file: str = ""
-    mode: Literal["", "agent", "agentless"] = ""
-    old_snapshot: Literal["serve", "deny"] = "serve"
-
-    @property
-    def all_addresses(self) -> tuple[str, ...]:
-        return ((self.address,) if self.address else ()) + self.addresses
 
 
 class Advertise(Config, frozen=True, kw_only=True, rename="pascal", forbid_unknown_fields=True):
@@ -120,6 +92,7 @@ class Host(Config, frozen=True, kw_only=True, rename="pascal", forbid_unknown_fi
     run_dir: str = "/run/meshd"
     roles: tuple[Literal["registry", "ca"], ...] = ()
     registry: Registry = Registry()
+    registries: tuple[Further, ...] = ()
     advertise: Advertise = Advertise()
     loopback: str = "127.0.0.1"
     bind: Bind = Bind()
@@ -317,12 +290,13 @@ def _check_roles(host: Host) -> list[tuple[str, str, str]]:
         found.append(("Roles", "the role ca without the role registry is not supported yet", ""))
     if kind == "mesh" and not host.registry.all_addresses:
         found.append(("Registry.Address", "missing", "address:15444 of the host with the role registry"))
-    if kind == "consul":
-        found += _check_consul(host)
-    if kind == "etcd":
-        found += _check_etcd(host)
+    if kind in ("consul", "etcd"):
+        found += [*check_server(host.registry, "Registry"), *_check_authority(host)]
     if kind != "consul" and host.registry.mode:
         found.append(("Registry.Mode", f"means nothing with Kind: {kind}", "remove it, or set Kind: consul"))
+    found += check_further(host.registry, host.registries)
+    if "consul" in {kind, *(one.kind for one in host.registries)} and host.lease_ttl < 10:
+        found.append(("LeaseTTL", f"{host.lease_ttl:g} s: Consul's sessions take no less than 10 s", "10s or more"))
     foreign = ("TokenFile", "CAFile", "CertFile", "KeyFile") if kind in ("sqlite", "mesh") else ()
     given = show(host)["Registry"]
     for key in (*foreign, *(("Address", "Addresses") if kind == "sqlite" else ())):
@@ -335,38 +309,6 @@ def _check_roles(host: Host) -> list[tuple[str, str, str]]:
     if host.join.root_hash and not _hash(host.join.root_hash):
         found.append(("Join.RootHash", "is not 64 hex digits", "`meshctl ca show` prints it"))
     return found
-
-
-def _check_consul(host: Host) -> list[tuple[str, str, str]]:
-    found: list[tuple[str, str, str]] = []
-    registry = host.registry
-    if not registry.all_addresses:
-        found.append(("Registry.Addresses", "missing", "[https://127.0.0.1:8501], the host's Consul agent or servers"))
-    for address in registry.all_addresses:
-        if not address.startswith(("http://", "https://", "unix:///")):
-            found.append(("Registry.Addresses", f"{address!r} has no scheme", f"https://{address} or http://{address}"))
-    if registry.key_file and not registry.cert_file:
-        found.append(("Registry.KeyFile", "means nothing without CertFile", "set both, or one file with both in it"))
-    if host.lease_ttl < 10:
-        found.append(("LeaseTTL", f"{host.lease_ttl:g} s: Consul's sessions take no less than 10 s", "10s or more"))
-    return found + _check_authority(host)
-
-
-def _check_etcd(host: Host) -> list[tuple[str, str, str]]:
-    found: list[tuple[str, str, str]] = []
-    registry = host.registry
-    if not registry.all_addresses:
-        found.append(("Registry.Addresses", "missing", "[https://10.0.0.1:2379, ...], all members of the cluster"))
-    for address in registry.all_addresses:
-        if "://" in address and not address.startswith(("http://", "https://")):
-            found.append(
-                ("Registry.Addresses", f"{address!r} is no address of etcd", "host:port, or https://host:port")
-            )
-        if address.startswith("http://") and (registry.ca_file or registry.cert_file):
-            found.append(("Registry.Addresses", f"{address!r} is without TLS, but its files are given", "https://..."))
-    if registry.key_file and not registry.cert_file:
-        found.append(("Registry.KeyFile", "means nothing without CertFile", "set both, or one file with both in it"))
-    return found + _check_authority(host)
 
 
 def _check_authority(host: Host) -> list[tuple[str, str, str]]:
@@ -396,6 +338,11 @@ def source_address(probe: str = "192.0.2.1") -> str:
         except OSError:
             return ""
         return str(sock.getsockname()[0])
+
+
+def restore(tree: Mapping[str, Any]) -> Host:
+    """What `show` gave, as it came over the API. Raises msgspec.ValidationError for another version's settings."""
+    return msgspec.convert(tree, Host, dec_hook=_hook)
 
 
 def show(host: Host) -> Mapping[str, Any]:

@@ -10,12 +10,11 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from meshd import arguments, dev, origin
-from meshd.agent import Agent, Surroundings, advertised, attend, signalled
+from meshd.agent import Agent, Surroundings, attend, signalled
 from meshd.config import Host, load
 from meshd.control import join
 from meshd.control.authority import recover
@@ -25,24 +24,13 @@ from meshd.notify import notify
 from meshd.placed import ConfigError, Fault
 from meshd.ports import Lock
 from meshd.serve import Bound, Listeners, bind, keep_published
+from meshd.stores import open_stores
 from meshd.tasks import Tasks, first
 from meshd.telemetry import log as logs
-from registry.ca import files, names, tls
-from registry.catalog import KvCatalog
+from registry.ca import files
 from registry.errors import RegistryError
-from registry.store import SessionStore
 
 BAD_CONFIG = 78
-
-
-class Opened(NamedTuple):
-    """A store, where the authority answers, what runs for it, itself under a caller's token, its own catalogue."""
-
-    store: SessionStore
-    addresses: tuple[str, ...]
-    run: Callable[[], Awaitable[None]] | None = None
-    acting_as: Callable[[str], SessionStore] | None = None
-    catalog: KvCatalog | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -87,14 +75,14 @@ async def serve(host: Host, reread: Callable[[], Host]) -> int:
 
 async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Event) -> int:
     """The part with an identity: store, agent, listeners, and their end."""
-    opened = open_store(host, around.contact)
+    opened = open_stores(host, around)
     side = Tasks("store", around.log)
     try:
-        if opened.run is not None:
-            side.start("leases", opened.run)
-        agent = Agent(host, opened.store, opened.addresses, around, opened.catalog)
+        for name, run in opened.runs.items():
+            side.start(name, run)
+        agent = Agent(host, opened.store, opened.addresses, around, opened.catalog, opened.registries)
         agent.load()
-        listeners = Listeners(agent, bound, opened.acting_as)
+        listeners = Listeners(agent, bound, opened.acting_as, opened.home)
         await listeners.start()
         if "ca" in host.roles:
             side.start("publish", lambda: keep_published(opened.store, files.Layout(host.data), around.log))
@@ -107,7 +95,7 @@ async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Eve
             await agent.stop()
             raise
         notify(around.environ, "STOPPING=1")
-        if code == 0:
+        if code == 0 and host.proxy.manage:  # else only meshd ends: the proxy of another unit serves on
             await agent.drain()
         await agent.stop()
         await listeners.stop()
@@ -117,30 +105,3 @@ async def live(host: Host, around: Surroundings, bound: Bound, stop: asyncio.Eve
     finally:
         await side.stop()
         await opened.store.close()
-
-
-def open_store(host: Host, contact: Contact) -> Opened:
-    """The backend by `Registry.Kind`. Imported here: a host needs one of them, and pays for one."""
-    kind = host.registry.kind
-    if kind == "sqlite":
-        from registry.backends.sqlite import SqliteStore
-
-        host.data.mkdir(parents=True, exist_ok=True)
-        embedded = SqliteStore.open(host.data / "registry.sqlite")
-        return Opened(embedded, host.authorities, run=embedded.run)
-    if kind == "mesh":
-        from registry.backends.consul import Backoff, ConsulStore
-
-        layout, addresses = files.Layout(host.data), host.registry.all_addresses
-        peer = names.peer_name(files.load_trust_domain(layout))
-        urls = [address if "://" in address else f"https://{address}" for address in addresses]
-        remote = ConsulStore(urls, ssl=tls.client_context(layout), server_hostname=peer, backoff=Backoff(contact.pause))
-        return Opened(remote, addresses, remote.run, remote.acting_as)
-    if kind == "consul":
-        from registry.backends.consul_open import open_consul
-
-        store, catalog = open_consul(host.registry, host.node, advertised(host), contact.pause)
-        return Opened(store, host.authorities, store.run, store.acting_as, catalog)
-    from registry.backends.etcd_open import open_etcd
-
-    return Opened(etcd := open_etcd(host.registry, contact.pause), host.authorities, etcd.run, etcd.acting_as)

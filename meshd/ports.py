@@ -100,8 +100,18 @@ def holder(address: str, port: int, proc: Path = Path("/proc")) -> str:
     return ""
 
 
+def addresses(port: int, proc: Path = Path("/proc")) -> frozenset[str]:
+    """At which addresses this host listens on a TCP port, whoever does."""
+    return frozenset(str(at) for table in ("tcp", "tcp6") for at, _ in _rows(proc / "net" / table, port))
+
+
 def _listening(table: Path, address: str, port: int) -> Iterator[str]:
-    """Inodes of sockets that listen on the port at this address or at all.
+    """Inodes of sockets that listen on the port at this address or at all."""
+    return (inode for at, inode in _rows(table, port) if _meet(at, ipaddress.ip_address(address)))
+
+
+def _rows(table: Path, port: int) -> Iterator[tuple[Address, str]]:
+    """Address and inode of every socket that listens on the port.
 
     Columns: sl local rem st tx:rx tr:when retrnsmt uid timeout inode (proc(5)).
     """
@@ -112,8 +122,8 @@ def _listening(table: Path, address: str, port: int) -> Iterator[str]:
     for line in lines:
         fields = line.split()
         where, _, number = fields[1].rpartition(":")
-        if fields[3] == LISTEN and int(number, 16) == port and _meet(_address(where), ipaddress.ip_address(address)):
-            yield fields[9]
+        if fields[3] == LISTEN and int(number, 16) == port:
+            yield _address(where), fields[9]
 
 
 def _address(words: str) -> Address:

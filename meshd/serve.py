@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import msgspec
 from aiohttp import web
@@ -23,6 +24,7 @@ from registry.api.access import Access, Grant
 from registry.api.app import build_app, runner
 from registry.api.context import Deps
 from registry.ca import bundle, files, init, routes, token
+from registry.catalog import KvCatalog
 from registry.errors import Conflict, RegistryError
 from registry.store import SessionStore, Store
 
@@ -65,12 +67,19 @@ def _unix(host: Host) -> socket.socket:
 
 
 class Listeners:
-    """The applications on bound sockets."""
+    """The applications on bound sockets. `home`: what other hosts are served from, the registry of this host alone."""
 
-    def __init__(self, agent: Agent, bound: Bound, store_as: Callable[[str], SessionStore] | None) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        bound: Bound,
+        store_as: Callable[[str], SessionStore] | None,
+        home: SessionStore | None = None,
+    ) -> None:
         self._agent = agent
         self._bound = bound
         self._store_as = store_as
+        self._home = home or agent.store
         self._runners: list[web.AppRunner] = []
 
     async def start(self) -> None:
@@ -92,6 +101,8 @@ class Listeners:
 
     async def _serve_peers(self, deps: Deps, sock: socket.socket) -> None:
         agent = self._agent
+        if self._home is not agent.store:  # the others merge for themselves
+            deps = replace(deps, store=self._home, catalog=KvCatalog(self._home))
         # beside a registry of its own kind, 15444 is the authority's alone
         peers = build_app(deps, peer=True) if "registry" in agent.host.roles else web.Application()
         if agent.authority is not None:

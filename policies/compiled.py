@@ -429,7 +429,8 @@ class Named(Part, frozen=True, kw_only=True):
 
 
 class EndpointStat(Part, frozen=True, kw_only=True):
-    """`last_success` Unix seconds, 0: never; `ejected`: by this proxy, now."""
+    """`last_success` Unix seconds, 0: never; `ejected`: by this proxy, now; `proof`: of a suspect, whether a handshake
+    with its identity was good lately: good, bad, unknown (only good gets requests)."""
 
     name: str
     ejected: bool
@@ -438,10 +439,19 @@ class EndpointStat(Part, frozen=True, kw_only=True):
     successes: int
     failures: int
     last_success: float
+    proof: str = ""
 
 
-class Stats(Frame, frozen=True, kw_only=True, tag="stats"):
-    """Cumulative totals since `started`; each second (`id` 0) and on Scrape. Defaults are sent."""
+class ProbeCount(Part, frozen=True, kw_only=True):
+    """Handshakes with suspects of a service. result: good, bad."""
+
+    service: str
+    result: str
+    count: int
+
+
+class Stats(Frame, frozen=True, kw_only=True, tag="stats", omit_defaults=True):
+    """Cumulative totals since `started`; each second (`id` 0) and on Scrape."""
 
     id: int
     started: float
@@ -455,10 +465,12 @@ class Stats(Frame, frozen=True, kw_only=True, tag="stats"):
     endpoints: tuple[EndpointStat, ...]
     connections: int  # open now, both directions of entry
     dropped_events: int
+    probes: tuple[ProbeCount, ...] = ()
 
 
 class Event(Part, frozen=True, kw_only=True):
-    """kind: ejected, restored, denied, drained, tls_failure, listener_failed, listener_bound."""
+    """kind: ejected, restored, suspect_good, suspect_bad, denied, drained, tls_failure, listener_failed,
+    listener_bound."""
 
     at: float
     kind: str

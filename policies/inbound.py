@@ -16,8 +16,9 @@ from registry.model import Instance
 DEFAULT = Inbound(name="", service="", app="", sni="")
 
 
-def inbounds(context: Context) -> tuple[Inbound, ...]:
-    local = {instance.key: instance for instance in context.view.local}
+def inbounds(context: Context, service: str) -> tuple[Inbound, ...]:
+    """Of the service's instances on this host."""
+    local = {instance.key: instance for instance in context.local_of(service)}
     found = [_inbound(context, local[key]) for key in sorted(local)]
     return tuple(inbound for inbound in found if inbound is not None)
 

@@ -18,13 +18,20 @@ from policies.schema.service_splitter import ServiceSplitter
 
 Named = TypeVar("Named", ServiceDefaults, ServiceRouter, ServiceSplitter, ServiceResolver, ServiceIntentions)
 Documents = Mapping[tuple[str, str], AnyDocument]
+LEADING = frozenset((ServiceRouter.kind, ServiceSplitter.kind))  # kinds that lead from one service to others
+Fact = tuple[str, str]  # what was asked of whom; documents: (kind, service), any pattern of a kind: (kind, "*")
 
 
 class Index:
-    """Documents with their patterns sorted once."""
+    """Documents with their patterns sorted once. `asked` collects the Fact behind every answer."""
 
     def __init__(self, documents: Documents, unreadable: Iterable[tuple[str, str]] = ()) -> None:
+        self.asked: set[Fact] = set()
         self._documents = documents
+        self._faults: dict[str, list[Fault]] = {}
+        for document in documents.values():
+            if isinstance(document, Fault):
+                self._faults.setdefault(document.service, []).append(document)
         self._names = frozenset(documents) | frozenset(unreadable)
         self._prefixes: dict[str, list[str]] = {}
         for kind, name in self._names:
@@ -35,6 +42,7 @@ class Index:
 
     def names(self, kind: str, service: str) -> tuple[str, ...]:
         """Names of the documents, readable or not, that apply to the service; the most specific first."""
+        self.asked.update(((kind, service), (kind, "*")))
         exact = (service,) if (kind, service) in self._names else ()
         prefixes = self._prefixes.get(kind, ())
         return exact + tuple(f"{prefix}*" for prefix in prefixes if service.startswith(prefix))
@@ -57,10 +65,11 @@ class Index:
 
     def faults(self, service: str) -> tuple[Fault, ...]:
         """Experiments on the service, by their names."""
-        found = [doc for doc in self._documents.values() if isinstance(doc, Fault) and doc.service == service]
-        return tuple(sorted(found, key=lambda fault: fault.name))
+        self.asked.add((Fault.kind, service))
+        return tuple(sorted(self._faults.get(service, ()), key=lambda fault: fault.name))
 
     def mesh(self) -> Mesh | None:
+        self.asked.add((Mesh.kind, "mesh"))
         document = self._documents.get((Mesh.kind, "mesh"))
         return document if isinstance(document, Mesh) else None
 
@@ -72,7 +81,11 @@ def by_precedence(document: ServiceIntentions) -> tuple[tuple[int, IntentionSour
 
 def closure(documents: Documents, wanted: frozenset[str]) -> frozenset[str]:
     """`wanted` and every service that their requests may end at: router to splitter to resolver, and on."""
-    index = Index(documents)
+    return reachable(Index(documents), wanted)
+
+
+def reachable(index: Index, wanted: frozenset[str]) -> frozenset[str]:
+    """As `closure`."""
     found = set(wanted)
     todo = list(wanted)
     while todo:
@@ -88,3 +101,16 @@ def _targets(index: Index, service: str) -> set[str]:
     names = [route.destination.service for route in router.routes] if router else []
     names += [part.service for part in splitter.splits] if splitter else []
     return {name for name in names if name}
+
+
+def facts(before: Documents, after: Documents) -> set[Fact]:
+    """What is answered differently by other documents, compared by identity."""
+    left = [(name, document) for name, document in before.items() if after.get(name) is not document]
+    came = [(name, document) for name, document in after.items() if before.get(name) is not document]
+    found = set(map(fact, (name for name, _ in (*left, *came))))
+    return found | {(Fault.kind, one.service) for _, one in (*left, *came) if isinstance(one, Fault)}
+
+
+def fact(name: tuple[str, str]) -> Fact:
+    """By a document's (kind, name)."""
+    return (name[0], "*") if name[1].endswith("*") else name

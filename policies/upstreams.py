@@ -4,7 +4,7 @@ import msgspec
 
 from policies import address
 from policies.compiled import Listener, Outlier, Service, Upstream
-from policies.context import Context, services_of
+from policies.context import Context
 from policies.schema.service_defaults import PassiveHealthCheck, ServiceDefaults, UpstreamSettings
 from policies.schema.service_resolver import ServiceResolver
 from registry import keys
@@ -16,7 +16,7 @@ def listeners(context: Context) -> tuple[Listener, ...]:
     """One loopback port per declared upstream; a port declared twice belongs to the first instance by name."""
     found: dict[str, Listener] = {}
     bound: dict[tuple[str, int], str] = {}
-    for instance in sorted(context.view.local, key=lambda instance: instance.key):
+    for instance in sorted(context.local, key=lambda instance: instance.key):
         for declared in instance.mesh.upstreams:
             listener = _listener(context, instance, declared)
             if listener is None:
@@ -29,7 +29,7 @@ def listeners(context: Context) -> tuple[Listener, ...]:
                 context.note_instance(instance, reason, "choose another LocalBindPort")
             else:
                 found[listener.name] = listener
-    return tuple(found.values())
+    return tuple(found[name] for name in sorted(found, key=lambda name: name.split("/")))
 
 
 def _listener(context: Context, instance: Instance, declared: Declared) -> Listener | None:
@@ -53,7 +53,7 @@ def service(context: Context, name: str) -> Service:
     """A destination with its treatment by each local caller that has something to say about it."""
     base = _base(context, name)
     callers = {}
-    for caller in services_of(context.view.local):
+    for caller in context.callers:
         upstream = _of_caller(context, caller, name, base)
         if upstream != base:
             callers[caller] = upstream
@@ -82,7 +82,7 @@ def _of_caller(context: Context, caller: str, name: str, base: Upstream) -> Upst
     for path, settings in layers:
         if settings is not None:
             upstream = _layered(upstream, settings, document.origin(path))
-    if upstream.allow_plaintext and _meshed(context, name):
+    if upstream.allow_plaintext and context.meshed(name):
         reason = f"{name} has meshed instances: it is never called in plaintext"
         context.note(document, "UpstreamConfig", reason, "take AllowPlaintext out")
         upstream = msgspec.structs.replace(upstream, allow_plaintext=False)
@@ -108,9 +108,3 @@ def _outlier(said: PassiveHealthCheck) -> Outlier:
         max_ejection_percent=base.max_ejection_percent if share is None else share,
         interval_ms=said.interval_ms or base.interval_ms,
     )
-
-
-def _meshed(context: Context, name: str) -> bool:
-    """A service once seen in the mesh stays there: clearing the marker in the registry is no downgrade."""
-    endpoints = context.view.endpoints.get(name, ())
-    return name in context.view.meshed or any(endpoint.instance.inbound is not None for endpoint in endpoints)

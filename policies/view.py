@@ -19,7 +19,7 @@ class HostView:
     inbound       where this host's proxy binds its mTLS port
     loopback      where upstream ports are bound that do not say (`Loopback` of the host's configuration)
     local         the host's own instances; `address` as its proxy is to dial the app
-    endpoints     by service, as the fold sees them
+    endpoints     by service, as the fold sees them, in the order of their keys; each key once
     documents     by (kind, name): the last good version of each
     unreadable    documents that exist but of which no valid version is known: intentions then deny
     wanted        further services to compile for, beyond the upstreams of `local`
@@ -44,7 +44,7 @@ class HostView:
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """`resources` sorted by kind and name, names unique; `problems` sorted: none of them stops the others."""
+    """`resources` sorted by kind and the parts of the name, names unique; `problems` sorted: none stops the others."""
 
     resources: tuple[AnyResource, ...]
     problems: tuple[Problem, ...] = ()

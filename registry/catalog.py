@@ -22,11 +22,21 @@ RETRY = 1.0  # seconds until a deletion is tried again
 
 
 class Catalog(Protocol):
-    """All writes return the store index at which they can be seen. Errors: Unavailable, NotFound, Conflict, Denied."""
+    """All writes return the store index at which they can be seen. Errors: Unavailable, NotFound, Conflict, Denied.
+
+    `foreign`: services with an instance of another tool on this host; `on_foreign` is called when they change.
+    """
+
+    foreign: frozenset[str]
+    on_foreign: Callable[[], None]
 
     async def register(self, instance: Instance) -> int: ...
 
     async def withdraw(self, key: InstanceKey) -> int: ...
+
+    async def remove(self, key: InstanceKey) -> None:
+        """Take it away here, because it stands elsewhere: no mark, and nobody is to stop sending."""
+        ...
 
     async def update(self, instance: Instance) -> int: ...
 
@@ -38,28 +48,32 @@ class Catalog(Protocol):
 
     async def nodes(self) -> tuple[Node, ...]: ...
 
+    def finish(self, key: InstanceKey) -> None:
+        """Delete this withdrawn instance of this host in due time: an earlier run has left it."""
+        ...
+
     async def adopt(self, instance: Instance, inbound: Address | None) -> None:
         """Take another tool's instance of this host into the mesh, at `inbound`; None: let it go again."""
         ...
 
 
 class KvCatalog:
-    """A Catalog in keys. With `node`, `run()` also deletes what an earlier run of this host left withdrawn."""
+    """A Catalog in keys. `run()` deletes what was withdrawn."""
 
     def __init__(
         self,
         store: Store,
         *,
-        node: str = "",
         delete_after: float = DELETE_AFTER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._node = node
         self._delete_after = delete_after
         self._clock = clock
         self._leaving: dict[InstanceKey, float] = {}  # when the key is to be deleted
         self._news = asyncio.Event()
+        self.foreign: frozenset[str] = frozenset()
+        self.on_foreign: Callable[[], None] = lambda: None
 
     async def register(self, instance: Instance) -> int:
         """Write the instance, whatever was there. An unchanged one is no write."""
@@ -95,6 +109,11 @@ class KvCatalog:
                 continue
         raise Conflict(f"{_key(key)}: changed {TRIES} times while it was withdrawn")
 
+    async def remove(self, key: InstanceKey) -> None:
+        """Removing what is absent is no error."""
+        self._leaving.pop(key, None)
+        await self._store.delete(_key(key))
+
     async def get(self, key: InstanceKey) -> Instance | None:
         """Raises Corrupt when the stored bytes are not an instance."""
         entry = await self._store.get(_key(key))
@@ -121,17 +140,17 @@ class KvCatalog:
                 continue  # named by the fold of every host
         return tuple(found)
 
+    def finish(self, key: InstanceKey) -> None:
+        if key not in self._leaving:
+            self._leave(key)
+
     async def adopt(self, instance: Instance, inbound: Address | None) -> None:
         """Keys of instances are written by meshd alone: what another tool writes here stays as it is."""
 
     async def run(self) -> None:
         """Delete withdrawn instances when their time has come, for ever."""
-        adopted = not self._node
         while True:
             try:
-                if not adopted:
-                    await self._adopt()
-                    adopted = True
                 await self.sweep()
                 delay = self._until_next()
             except RegistryError:
@@ -163,11 +182,6 @@ class KvCatalog:
         except (Conflict, Corrupt):
             return False  # registered again between the two calls, or by a newer version of meshd
         return True
-
-    async def _adopt(self) -> None:
-        for instance in await self._read(keys.SERVICES):
-            if instance.node == self._node and instance.state == "withdrawn":
-                self._leaving.setdefault(instance.key, self._clock() + self._delete_after)
 
     def _leave(self, key: InstanceKey) -> None:
         self._leaving[key] = self._clock() + self._delete_after

@@ -1,35 +1,27 @@
 """Watch events in, the current picture of the mesh out. Pure: the time is an argument.
 
 roster  instances and leases: who may get traffic
-shelf   documents, hosts, roots and revocations: current values below a prefix
+shelf   documents, roots and revocations: current values below a prefix
 
 What cannot be read is named in `problems` and changes nothing else. `architecture.md` section 4 has the table of what
 each state of the registry means for traffic; the tests of this file have a test per row.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal
 
 import msgspec
 
 from registry import brake, keys, store_id, values
 from registry.errors import Corrupt
-from registry.model import Document, Endpoint, Instance, InstanceKey, Node
+from registry.interest import EVERYTHING
+from registry.interest import endpoints as endpoints_of
+from registry.model import Document, Endpoint, Instance, InstanceKey
 from registry.roster import MAX_ORPHAN, MAX_SUSPECT, Roster
-from registry.shelf import Shelf
+from registry.shelf import SETTLE, Shelf
 from registry.store import Alive, Batch, Entry, Lost, Resync, WatchEvent
 
-WATCHED = (
-    keys.SERVICES,
-    keys.POLICY,
-    keys.CONFIG,
-    keys.LEASES,
-    keys.NODES,
-    keys.CA_ROOTS,
-    keys.REVOCATIONS,
-    keys.STORE_ID,
-)
-MAX_DOCUMENT = 256 * 1024  # bytes
+Verdict = Literal["meant", "believed", "held"]  # of a deletion
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,40 +33,44 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     services: frozenset[str] = frozenset()
     documents: frozenset[tuple[str, str]] = frozenset()
     trust: bool = False
-    nodes: bool = False
     store: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.services or self.documents or self.trust or self.nodes or self.store)
+        return bool(self.services or self.documents or self.trust or self.store)
 
     def __or__(self, other: "Change") -> "Change":
         return Change(
             services=self.services | other.services,
             documents=self.documents | other.documents,
             trust=self.trust or other.trust,
-            nodes=self.nodes or other.nodes,
             store=self.store or other.store,
         )
 
 
 class Fold:
-    """Feed it `apply` for every event of a watch of each prefix in `WATCHED`."""
+    """Feed it `apply` for every event of a watch of each selector in `wanted`."""
 
-    def __init__(self, *, max_orphan: float = MAX_ORPHAN, max_suspect: float = MAX_SUSPECT) -> None:
+    def __init__(
+        self,
+        wanted: frozenset[str] = EVERYTHING,
+        *,
+        max_orphan: float = MAX_ORPHAN,
+        max_suspect: float = MAX_SUSPECT,
+    ) -> None:
+        self.wanted = wanted  # selectors (`registry.interest`); events of others are not taken in
         self.store_id = ""  # as the store shows it
         self.pinned = ""  # the store's id that is believed here; set it to what was known before a restart
         self.foreign = ""  # why the store is not believed; empty: it is
         self.problems: dict[str, str] = {}  # by key: why its value is not in force
-        self.last_event: dict[str, float] = {}  # by prefix: when the store was last heard
-        self.unreachable: dict[str, str] = {}  # by prefix: why its watch is without contact
-        self.listed: set[str] = set()  # prefixes that were listed once
-        self.restored: set[str] = set()  # prefixes whose values come from a saved snapshot
+        self.last_event: dict[str, float] = {}  # by selector: when the store was last heard
+        self.unreachable: dict[str, str] = {}  # by selector: why its watch is without contact
+        self.listed: set[str] = set()  # selectors that were listed once
+        self.restored: set[str] = set()  # selectors whose values come from a saved snapshot
         self._roster = Roster(max_orphan=max_orphan, max_suspect=max_suspect)
-        self._policy = Shelf(keys.POLICY, _document, self.problems, park=True)
-        self._config = Shelf(keys.CONFIG, _document, self.problems, park=True)
-        self._nodes = Shelf(keys.NODES, _node, self.problems)
-        self._roots = Shelf(keys.CA_ROOTS, _opaque(keys.CA_ROOTS), self.problems)
-        self._revocations = Shelf(keys.REVOCATIONS, _opaque(keys.REVOCATIONS), self.problems)
+        self._policy = Shelf(keys.POLICY, values.read_document, self.problems, park=True, settle=SETTLE)
+        self._config = Shelf(keys.CONFIG, values.read_document, self.problems, park=True, settle=SETTLE)
+        self._roots = Shelf(keys.CA_ROOTS, values.opaque(keys.CA_ROOTS), self.problems)
+        self._revocations = Shelf(keys.REVOCATIONS, values.opaque(keys.REVOCATIONS), self.problems, settle=SETTLE)
 
     # ---- the picture --------------------------------------------------------------------------------------------
 
@@ -92,10 +88,6 @@ class Fold:
     def leases(self) -> Mapping[str, bytes]:
         """By node; what the host wrote into its lease key."""
         return self._roster.leases
-
-    @property
-    def nodes(self) -> Mapping[str, Node]:
-        return {node.name: node for node in self._nodes.items.values()}
 
     @property
     def documents(self) -> Mapping[tuple[str, str], Document]:
@@ -132,6 +124,16 @@ class Fold:
         return self._roster.braked()
 
     @property
+    def suspects(self) -> Mapping[str, int]:
+        """By service: how many instances are in use although nobody vouches for them, braked ones included."""
+        return self._roster.suspects()
+
+    def damped(self, now: float) -> Mapping[str, int]:
+        """By service: how many instances are held back because they flap."""
+        found = {service: len(self._roster.damped(service, now)) for service in self._roster.flaps.services()}
+        return {service: count for service, count in found.items() if count}
+
+    @property
     def limits(self) -> brake.Limits:
         """When the brake takes hold; may be set."""
         return self._roster.limits
@@ -139,16 +141,50 @@ class Fold:
     @limits.setter
     def limits(self, limits: brake.Limits) -> None:
         self._roster.limits = limits
+        for shelf in self._shelves.values():
+            shelf.window = limits.window
+
+    @property
+    def half_life(self) -> float:
+        """Of the penalty for flapping, in seconds; 0: nothing is damped. May be set."""
+        return self._roster.flaps.half_life
+
+    @half_life.setter
+    def half_life(self, seconds: float) -> None:
+        self._roster.flaps.half_life = seconds
+
+    @property
+    def unexplained(self) -> Mapping[tuple[str, str], int]:
+        """Documents that the store has lost without a word, by (kind, name): the version that was known. Empty while
+        the store is in doubt: it cannot explain anything then."""
+        if self.foreign:
+            return {}
+        found: dict[tuple[str, str], int] = {}
+        for shelf in (self._policy, self._config):
+            for key in shelf.unexplained:
+                lost = shelf.items.get(key) or shelf.left[key]
+                found[lost.kind, lost.name] = lost.version
+        return found
+
+    @property
+    def lost(self) -> str:
+        """Why contact is lost; empty: it is not. Some watches that are refused for want of rights are no sign of it."""
+        every = len(self.unreachable) >= len(self.wanted)
+        return next((why for why in self.unreachable.values() if every or not why.startswith("Denied")), "")
 
     @property
     def complete(self) -> bool:
-        """Every watched prefix was listed once: what is compiled from here on may replace a configuration."""
-        return self.listed.issuperset(WATCHED)
+        """Everything wanted was listed once: what is compiled from here on may replace a configuration."""
+        return self.listed >= self.wanted
 
     @property
     def usable(self) -> bool:
-        """Every watched prefix was listed, or restored from a saved snapshot."""
-        return (self.listed | self.restored).issuperset(WATCHED)
+        """Everything wanted was listed, or restored from a saved snapshot."""
+        return self.wanted <= self.listed | self.restored
+
+    def known(self, selector: str) -> bool:
+        """What the selector speaks of was listed or restored, by itself or by a wider one."""
+        return any(one in self.listed or one in self.restored for one in keys.selectors_of(selector))
 
     def endpoints(self, service: str, now: float) -> tuple[Endpoint, ...]:
         """The service's instances as callers see them now, in the order of their keys."""
@@ -156,49 +192,87 @@ class Fold:
 
     def next_deadline(self, now: float) -> float | None:
         """When `expire` has something to do next (now at the earliest); None: only an event can bring it."""
-        end = None if self._frozen else self._roster.next_end()
-        return None if end is None else max(now, end)
+        ends = (self._roster.flaps.next_end(), None if self._frozen else self._roster.next_end())
+        known = [end for end in ends if end is not None]
+        return max(now, min(known)) if known else None
 
     # ---- what moves it ------------------------------------------------------------------------------------------
 
-    def apply(self, prefix: str, event: WatchEvent, now: float) -> Change:
-        """Take in one event of the watch of `prefix`. Never raises for what the store holds."""
+    def want(self, selectors: frozenset[str]) -> Change:
+        """From now on these are followed. What no selector speaks of any more is forgotten."""
+        for one in selectors - self.listed:
+            if not self.restored.isdisjoint(keys.selectors_of(one)):
+                self.restored.add(one)
+        self.wanted = selectors
+        gone = (self.listed | self.restored | self.unreachable.keys() | self.last_event.keys()) - selectors
+        for one in gone:
+            self.listed.discard(one)
+            self.restored.discard(one)
+            self.unreachable.pop(one, None)
+            self.last_event.pop(one, None)
+        return self._forget() if gone else Change()
+
+    def apply(self, selector: str, event: WatchEvent, now: float) -> Change:
+        """Take in one event of the watch of `selector`. Never raises for what the store holds."""
+        if selector not in self.wanted:
+            return Change()  # of a watch that has ended; its last events were under way
         if isinstance(event, Lost):
-            self.unreachable[prefix] = event.reason
+            self.unreachable[selector] = event.reason
             return Change()
-        self.last_event[prefix] = now
-        self.unreachable.pop(prefix, None)
+        self.last_event[selector] = now
+        if event.lacking:  # one of several registries: what it last said stays, and nobody vouches for it meanwhile
+            self.unreachable[selector] = event.lacking
+        else:
+            self.unreachable.pop(selector, None)
         if isinstance(event, Alive):
             return Change()
-        if isinstance(event, Resync):
-            self.listed.add(prefix)
-            self.restored.discard(prefix)
-        return self._dispatch(prefix, event, now)
+        if isinstance(event, Resync) and not event.lacking:
+            self.listed.add(selector)
+            self.restored.discard(selector)
+        if not self.listed.isdisjoint(keys.wider(selector)):
+            return Change()  # a wider watch tells the same in an order of its own: two orders would undo each other
+        return self._dispatch(selector, event, now)
 
     def restore(
-        self, entries: Mapping[str, tuple[Entry, ...]], vanished: Collection[InstanceKey], now: float
+        self,
+        entries: Mapping[str, tuple[Entry, ...]],
+        vanished: Collection[InstanceKey],
+        now: float,
+        followed: Collection[str] = EVERYTHING,
     ) -> Change:
         """Take in a saved snapshot (`registry.snapshot`) where the store has not been listed yet.
 
-        It stays in force until the store lists the prefix; what that listing lacks has vanished then, as if this
-        process had run all the time. What a store in doubt has listed is completed from it.
+        `followed`: the selectors that it speaks of. It stays in force until the store lists them; what that listing
+        lacks has vanished then, as if this process had run all the time. What a store in doubt has listed is completed.
         """
         change = Change()
         self.pinned = self.pinned or _value(entries.get(keys.STORE_ID, ()))
-        for prefix in WATCHED:
-            saved = entries.get(prefix, ())
-            if prefix not in self.listed:
-                self.restored.add(prefix)
-                change |= Change() if prefix == keys.STORE_ID else self._dispatch(prefix, Resync(0, saved), now)
-            elif self.foreign:
+        fresh = {one for one in followed if self.listed.isdisjoint(keys.selectors_of(one))}
+        self.restored |= fresh
+        for prefix, saved in entries.items():
+            new = tuple(one for one in saved if not self._heard(one.key))
+            if self.foreign:
                 change |= self._recall(prefix, saved, now)
-        if keys.SERVICES in self.restored:
-            for key in vanished:
+            elif prefix == keys.LEASES and prefix in fresh:
+                told = prefix in self.last_event  # by some of several registries
+                change |= self._dispatch(prefix, Batch(0, saved) if told else Resync(0, saved), now)
+            elif prefix != keys.STORE_ID:
+                change |= self._dispatch(prefix, Batch(0, new), now)
+        for key in vanished:
+            if self.listed.isdisjoint(keys.selectors_of(keys.instance(key.service, key.node, key.id))):
                 change |= Change(services=self._roster.vanish(key, now))
         return change
 
+    def _heard(self, key: str) -> bool:
+        """Listed by the store, or told by a registry that answers where another one is out of contact."""
+        name = keys.parse_instance(key)
+        known = name is not None and InstanceKey(*name) in self.instances
+        return known or not self.listed.isdisjoint(keys.selectors_of(key))
+
     def _recall(self, prefix: str, saved: tuple[Entry, ...], now: float) -> Change:
         """What the snapshot knows and a store in doubt has not shown: it counts as vanished, and is held."""
+        if prefix == keys.LEASES and prefix not in self.listed:
+            return self._dispatch(prefix, Resync(0, saved), now)
         shelf = self._shelves.get(prefix)
         if shelf is not None:
             return _moved({prefix: shelf.recall(saved)})
@@ -207,12 +281,60 @@ class Fold:
             name = keys.parse_instance(entry.key)
             if name is not None and InstanceKey(*name) not in self.instances:
                 change |= Change(services=self._put_instance(entry, now))
-                self._roster.vanish(InstanceKey(*name), now)
+                if not self.listed.isdisjoint(keys.selectors_of(entry.key)):
+                    self._roster.vanish(InstanceKey(*name), now)
         return change
 
+    def _forget(self) -> Change:
+        """Let go of what no selector speaks of, without a word about it."""
+        unwanted = {
+            prefix: shelf.forget([key for key in shelf.items if self.wanted.isdisjoint(keys.selectors_of(key))])
+            for prefix, shelf in self._shelves.items()
+        }
+        services = {name for name in self.services if self.wanted.isdisjoint((keys.SERVICES, endpoints_of(name)))}
+        for name in services:
+            self._roster.drop(name)
+        for key in [key for key in self.problems if self.wanted.isdisjoint(keys.selectors_of(key))]:
+            del self.problems[key]
+        return Change(services=frozenset(services)) | _moved(unwanted)
+
     def expire(self, now: float) -> Change:
-        """Let go of suspects whose time is over; call it at `next_deadline`."""
-        return Change() if self._frozen else Change(services=self._roster.expire(now))
+        """Let go of suspects whose time is over, and use those again that are calm; call it at `next_deadline`."""
+        over = frozenset[str]() if self._frozen else self._roster.expire(now)
+        return Change(services=over | self._roster.calm(now))
+
+    def next_settled(self) -> float | None:
+        """When `settle` has something to do next; None: nothing waits."""
+        ends = (end for shelf in self._shelves.values() if (end := shelf.next_due()) is not None)
+        return min(ends, default=None)
+
+    def settle(self, now: float) -> Change:
+        """Let go of deleted documents that nobody has held meanwhile; call it at `next_settled`."""
+        return _moved({prefix: shelf.expire(now) for prefix, shelf in self._shelves.items()})
+
+    def explain(self, verdicts: Mapping[tuple[str, str], Verdict], now: float) -> Change:
+        """What others know of deleted documents, by (kind, name). meant: on purpose, gone for good and part of no
+        wave; believed: no wave so far; held: part of one. A store in doubt explains nothing."""
+        if self.foreign:
+            return Change()
+        named: dict[Verdict, set[str]] = {"meant": set(), "believed": set(), "held": set()}
+        for name, verdict in verdicts.items():
+            named[verdict].add(keys.policy(*name))
+        moved = {}
+        for prefix, shelf in ((keys.POLICY, self._policy), (keys.CONFIG, self._config)):
+            moved[prefix] = shelf.meant(named["meant"]) | shelf.hold(named["held"])
+            moved[prefix] |= shelf.believed(named["believed"], now)
+        return _moved(moved)
+
+    def recollect(self, documents: Iterable[Document]) -> None:
+        """Documents known before a restart: those that the store has lost meanwhile are judged, not forgotten."""
+        known = {keys.policy(one.kind, one.name): one for one in documents}
+        self._config.recollect({key: one for key, one in known.items() if key.startswith(keys.CONFIG)})
+        self._policy.recollect({key: one for key, one in known.items() if key.startswith(keys.POLICY)})
+
+    def await_word(self, seconds: float) -> None:
+        """Deleted documents stay in force for so long, for those who see more to say what is to be made of it."""
+        self._policy.settle = self._config.settle = seconds
 
     def adopt(self, now: float) -> Change:
         """An operator says that what vanished was meant to, and that the store is ours: nothing is held any more."""
@@ -227,7 +349,6 @@ class Fold:
         return {
             keys.POLICY: self._policy,
             keys.CONFIG: self._config,
-            keys.NODES: self._nodes,
             keys.CA_ROOTS: self._roots,
             keys.REVOCATIONS: self._revocations,
         }
@@ -237,27 +358,27 @@ class Fold:
         """Without contact, or to a store in doubt, nobody can vouch for an instance: doubts do not grow old."""
         if self.foreign:
             return True
-        vouching = {keys.SERVICES, keys.LEASES}
-        return not vouching.isdisjoint(self.unreachable.keys() | self.restored)
+        return any(one == keys.LEASES or one.startswith(keys.SERVICES) for one in (*self.unreachable, *self.restored))
 
-    def _dispatch(self, prefix: str, event: Batch | Resync, now: float) -> Change:
-        if prefix == keys.SERVICES:
-            return Change(services=self._apply_services(event, now))
-        if prefix == keys.LEASES:
+    def _dispatch(self, selector: str, event: Batch | Resync, now: float) -> Change:
+        if selector.startswith(keys.SERVICES):
+            return Change(services=self._apply_services(selector, event, now))
+        if selector == keys.LEASES:
             return Change(services=self._apply_leases(event, now))
-        if prefix == keys.STORE_ID:
+        if selector == keys.STORE_ID:
             return self._apply_store_id(event, now)
-        shelf = self._shelves.get(prefix)
-        if shelf is not None:
-            return _moved({prefix: shelf.apply(event)})
-        raise ValueError(f"{prefix} is not a prefix that the fold knows")
+        for prefix, shelf in self._shelves.items():
+            if selector.startswith(prefix):
+                return _moved({prefix: shelf.apply(event, now, selector)})
+        raise ValueError(f"{selector} is nothing that the fold knows")
 
-    def _apply_services(self, event: Batch | Resync, now: float) -> frozenset[str]:
+    def _apply_services(self, selector: str, event: Batch | Resync, now: float) -> frozenset[str]:
         if isinstance(event, Resync):
             present = {entry.key for entry in event.entries}
-            self._forget_problems(keys.SERVICES, present)
+            self._forget_problems(selector, present)
             named = (keys.parse_instance(key) for key in present)
-            moved = self._roster.only({InstanceKey(*name) for name in named if name is not None}, now)
+            service = selector.removeprefix(keys.SERVICES).rstrip("/")
+            moved = self._roster.only({InstanceKey(*name) for name in named if name is not None}, now, service)
             return moved.union(*(self._put_instance(entry, now) for entry in event.entries))
         moved = frozenset[str]()
         for key in event.deletes:
@@ -282,7 +403,7 @@ class Fold:
         moved = frozenset[str]()
         for key in event.deletes:
             moved |= self._roster.lease_gone(key.removeprefix(keys.LEASES), now)
-        return moved.union(*(self._roster.lease_put(node, value) for node, value in _leases(event.puts).items()))
+        return moved.union(*(self._roster.lease_put(node, value, now) for node, value in _leases(event.puts).items()))
 
     def _apply_store_id(self, event: Batch | Resync, now: float) -> Change:
         """A store that is wiped, restored or another one is believed again when an operator has adopted it."""
@@ -303,37 +424,12 @@ class Fold:
             change = _moved({prefix: shelf.thaw() for prefix, shelf in self._shelves.items()})
         elif verdict != "same":
             self.foreign = store_id.WHY[verdict]
-            for shelf in self._shelves.values():
-                shelf.freeze(self.foreign)
+            change = _moved({prefix: shelf.freeze(self.foreign) for prefix, shelf in self._shelves.items()})
         return change | Change(store=before != (self.store_id, self.pinned, self.foreign))
 
     def _forget_problems(self, prefix: str, present: set[str]) -> None:
         for key in [key for key in self.problems if key.startswith(prefix) and key not in present]:
             del self.problems[key]
-
-
-def _document(entry: Entry) -> Document:
-    name = keys.parse_policy(entry.key)
-    if name is None:
-        raise Corrupt(f"{entry.key}: is no document's key: policy/<kind>/<name> or config/mesh")
-    if len(entry.value) > MAX_DOCUMENT:
-        raise Corrupt(f"{entry.key}: {len(entry.value)} bytes, {MAX_DOCUMENT} at most")
-    return Document(kind=name[0], name=name[1], text=entry.value, version=entry.version)
-
-
-def _node(entry: Entry) -> Node:
-    return values.read_node(entry.key, entry.value)
-
-
-def _opaque(prefix: str) -> Callable[[Entry], bytes]:
-    """Reads values that mean nothing here, below keys of one name."""
-
-    def read(entry: Entry) -> bytes:
-        if keys.parse_name(prefix, entry.key) is None:
-            raise Corrupt(f"{entry.key}: is not {prefix}<id>")
-        return entry.value
-
-    return read
 
 
 def _value(entries: tuple[Entry, ...]) -> str:
@@ -351,7 +447,6 @@ def _moved(keys_by_prefix: Mapping[str, frozenset[str]]) -> Change:
     return Change(
         documents=_document_names(documents),
         trust=any(keys_by_prefix.get(one) for one in (keys.CA_ROOTS, keys.REVOCATIONS)),
-        nodes=bool(keys_by_prefix.get(keys.NODES)),
     )
 
 

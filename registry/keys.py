@@ -23,7 +23,8 @@ STORE_ID = PREFIX + "store-id"
 KEY = re.compile(r"[A-Za-z0-9._/-]{1,512}\Z")
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 DOTS = re.compile(r"\.{1,2}\Z")
-PATTERN_VERSION = re.compile(r"\*(?=/[0-9]*\Z)")  # the star of `history/<kind>/web-*/<doc_version>`
+# the star of `history/<kind>/web-*/<doc_version>`
+PATTERN_VERSION = re.compile(r"\*(?=/(?:[0-9]*|deleted)\Z)")
 
 
 def valid_key(key: str) -> bool:
@@ -49,6 +50,27 @@ def valid_name(name: str) -> bool:
 def valid_document_name(name: str) -> bool:
     """A document is about one service, about all that begin so (`web-*`), or about all (`*`)."""
     return name == "*" or valid_name(name.removesuffix("*"))
+
+
+def is_key(selector: str) -> bool:
+    """A selector is one exact key, or else a prefix: those end in `/` (or are empty)."""
+    return bool(selector) and not selector.endswith("/")
+
+
+def covers(selector: str, key: str) -> bool:
+    """Does a selector speak of a key (or of all that a narrower selector speaks of)?"""
+    return selector == key if is_key(selector) else key.startswith(selector)
+
+
+def selectors_of(selector: str) -> tuple[str, ...]:
+    """Every selector that covers a key, or all that a selector speaks of: itself, and each prefix above it."""
+    return (selector, *wider(selector))
+
+
+def wider(selector: str) -> tuple[str, ...]:
+    """Each prefix above a selector, without itself."""
+    parts = selector.removesuffix("/").split("/")
+    return ("", *("/".join((*parts[:depth], "")) for depth in range(1, len(parts))))
 
 
 def instance(service: str, node: str, instance_id: str) -> str:
@@ -96,3 +118,8 @@ def parse_policy(key: str) -> tuple[str, str] | None:
 
 def history(kind: str, name: str, doc_version: int) -> str:
     return f"{HISTORY}{kind}/{name}/{doc_version}"
+
+
+def deletion(kind: str, name: str) -> str:
+    """Says which version of the document was last deleted on purpose."""
+    return f"{HISTORY}{kind}/{name}/deleted"

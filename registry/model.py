@@ -10,7 +10,7 @@ import msgspec
 
 Health = Literal["passing", "warning", "critical"]
 ADOPTED = "meshd-adopted"  # in `meta`
-EndpointState = Literal["passing", "warning", "critical", "suspect", "draining"]
+EndpointState = Literal["passing", "warning", "critical", "suspect", "draining", "damped"]
 
 
 class Struct(
@@ -46,7 +46,8 @@ class Weights(Struct, frozen=True, kw_only=True):
 class Check(Struct, frozen=True, kw_only=True):
     """A health check definition. Exactly one of http, tcp, grpc, ttl (seconds) is set. Times in seconds.
 
-    `grpc`: address:port, or address:port/service, without TLS.
+    `grpc`: address:port, or address:port/service. `tls_server_name`: what the certificate must say instead of the
+    address, for `grpc_tls` and https; `tls_skip_verify`: whoever shows it is believed (an app of this host's own).
     """
 
     check_id: str
@@ -56,6 +57,9 @@ class Check(Struct, frozen=True, kw_only=True):
     header: dict[str, tuple[str, ...]] = {}
     tcp: str = ""
     grpc: str = ""
+    grpc_tls: bool = False
+    tls_server_name: str = ""
+    tls_skip_verify: bool = False
     ttl: float = 0.0
     interval: float = 10.0
     timeout: float = 10.0
@@ -138,10 +142,16 @@ class Node(Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """An instance as callers see it now: the registry's word and the host's lease folded into one state."""
+    """An instance as callers see it now: the registry's word and the host's lease folded into one state.
+
+    damped: it came back `flaps` times in quick succession and gets no new traffic until `damped_until` (seconds of the
+    fold's clock).
+    """
 
     instance: Instance
     state: EndpointState
+    flaps: int = 0
+    damped_until: float = 0.0
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,8 @@ from registry import keys, values
 from registry.ca import files, svid
 from registry.errors import Corrupt
 from registry.fold import Fold
-from registry.model import Document, Instance, InstanceKey, Node
+from registry.interest import EVERYTHING
+from registry.model import Document, Instance, InstanceKey
 from registry.store import Entry
 
 MAGIC = b"meshd-saved-snapshot 1"
@@ -32,7 +33,8 @@ SIGNED_WITH = ec.ECDSA(hashes.SHA256())
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`heard`: when the registry last spoke, in Unix seconds; `index`: the store index reached by then.
 
-    `vanished`: keys that the store had lost although nobody withdrew them; `leases`, `roots`, `revocations` by name.
+    `followed`: the selectors that it speaks of: a host knows what it follows, not the whole mesh. `vanished`: keys
+    that the store had lost although nobody withdrew them; `leases`, `roots`, `revocations` by name.
     """
 
     node: str
@@ -43,13 +45,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     instances: tuple[Instance, ...] = ()
     vanished: tuple[InstanceKey, ...] = ()
     leases: dict[str, bytes] = {}
-    nodes: tuple[Node, ...] = ()
     documents: tuple[Document, ...] = ()
+    followed: tuple[str, ...] = tuple(sorted(EVERYTHING))
     roots: dict[str, bytes] = {}
     revocations: dict[str, bytes] = {}
 
     def entries(self) -> Mapping[str, tuple[Entry, ...]]:
-        """By watched prefix, as the store listed them: they are read again by the door that reads the store."""
+        """By prefix, as the store listed them: they are read again by the door that reads the store."""
         documents = {keys.policy(one.kind, one.name): (one.text, one.version) for one in self.documents}
         config = {key: found for key, found in documents.items() if key.startswith(keys.CONFIG)}
         services = {keys.instance(one.service, one.node, one.id): values.write(one) for one in self.instances}
@@ -58,7 +60,6 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             keys.POLICY: _versioned({key: found for key, found in documents.items() if key not in config}),
             keys.CONFIG: _versioned(config),
             keys.LEASES: _entries({keys.lease(name): value for name, value in self.leases.items()}),
-            keys.NODES: _entries({keys.node(one.name): values.write(one) for one in self.nodes}),
             keys.CA_ROOTS: _entries({keys.CA_ROOTS + name: value for name, value in self.roots.items()}),
             keys.REVOCATIONS: _entries({keys.REVOCATIONS + name: value for name, value in self.revocations.items()}),
             keys.STORE_ID: _entries({keys.STORE_ID: self.store_id.encode()} if self.store_id else {}),
@@ -76,7 +77,7 @@ def capture(fold: Fold, *, node: str, trust_domain: str, index: int, heard: floa
         instances=tuple(fold.instances.values()),
         vanished=tuple(fold.vanished),
         leases=dict(fold.leases),
-        nodes=tuple(fold.nodes.values()),
+        followed=tuple(sorted(fold.listed | fold.restored)),
         documents=tuple(fold.documents.values()),
         roots=dict(fold.roots),
         revocations=dict(fold.revocations),

@@ -7,7 +7,9 @@ One contract suite (`tests/contract`) proves every backend. What a backend promi
   wakes, and the answer is the version that the key already has (as Consul does).
 * A key keeps its lease over puts without one; a put with another lease moves the key to that lease.
 * A watch is ordered (by index), unique (an index is delivered once), reliable or loudly resynchronised (`Resync`
-  replaces everything known under the prefix), resumable (`after`), and honest about silence (`Lost`, `Alive`).
+  replaces everything known under the selector), resumable (`after`), and honest about silence (`Lost`, `Alive`).
+* What is watched is a *selector*: a prefix that ends in `/` (or is empty), or else one exact key, which is never the
+  prefix of others (`policy/service-router/web` says nothing of `.../web2` or `.../web/a`).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -46,24 +48,31 @@ class Op(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Changes since the last event, in order. A key deleted and written again inside a batch shows its last state."""
+    """Changes since the last event, in order. A key deleted and written again inside a batch shows its last state.
+
+    `lacking`, here and in the other events: of a store made of several (`registry.merge`), which of them is out of
+    contact and why. What it last said still counts; a Resync that lacks one need not hold all that it knows.
+    """
 
     index: int
     puts: tuple[Entry, ...] = ()
     deletes: tuple[str, ...] = ()
+    lacking: str = ""
 
 
 class Resync(msgspec.Struct, frozen=True):
-    """The whole truth below the prefix: whatever was known before and is not listed here is gone."""
+    """The whole truth about the selector: whatever was known of its keys before and is not listed here is gone."""
 
     index: int
     entries: tuple[Entry, ...]
+    lacking: str = ""
 
 
 class Alive(msgspec.Struct, frozen=True):
     """Nothing changed, and the store said so: the clock of staleness."""
 
     index: int
+    lacking: str = ""
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -89,9 +98,11 @@ class Store(Protocol):
     """Shapes: keys are `[A-Za-z0-9._/-]`, prefixes end in `/` (or are empty), values are bytes up to `max_value`.
 
     Errors: Unavailable, Conflict, NotFound, Denied, TooLarge from `registry.errors`.
+    `max_watches`: how many watches one host should stay below; None: each costs next to nothing.
     """
 
     max_value: int
+    max_watches: int | None
 
     async def get(self, key: str) -> Entry | None: ...
 
@@ -124,8 +135,9 @@ class Store(Protocol):
 
     async def revoke(self, lease: str) -> None: ...
 
-    def watch(self, prefix: str, *, after: int | None = None) -> Watch:
-        """Follow a prefix for ever. Without `after` the first event is a Resync; with it, all that came after.
+    def watch(self, selector: str, *, after: int | None = None) -> Watch:
+        """Follow a prefix or one key, for ever. Without `after` the first event is a Resync; with it, all that came
+        after.
 
         Never raises Unavailable (it yields Lost and keeps trying with full jitter); raises Denied.
         Closing the iterator (aclose) releases everything that it holds, also at the server.
@@ -177,6 +189,15 @@ class SessionStore(Store, Indexed, Protocol):
 
     async def release(self, key: str, value: bytes, lease: str, *, flags: int = 0) -> bool:
         """Write and let go of the key if this lease holds it (else False)."""
+        ...
+
+
+@runtime_checkable
+class StaleReads(Protocol):
+    """A store of several servers where a read that may be old is cheaper than one that may not."""
+
+    async def glance(self, selector: str) -> Listing:
+        """What any server knows below a prefix, or of one key."""
         ...
 
 

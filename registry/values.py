@@ -5,14 +5,16 @@ names, ports and strings that are safe to pass on (to headers, logs and SNI). Ev
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from registry import keys
 from registry.errors import Corrupt
-from registry.model import Address, Instance, Node
+from registry.model import Address, Document, Instance, Node
+from registry.store import Entry
 
+MAX_DOCUMENT = 256 * 1024  # bytes
 MAX_STRINGS = 64 * 1024  # characters of tags and metadata together: endpoints of a mesh are held by every host
 MAX_WEIGHT = 65_535  # Consul's limit
 
@@ -34,6 +36,27 @@ def read_instance(key: str, value: bytes) -> Instance:
         if fault:
             raise Corrupt(f"{key}: {what}")
     return found
+
+
+def read_document(entry: Entry) -> Document:
+    """The document at `policy/<kind>/<name>` or `config/mesh`, its text unread. Raises Corrupt naming the key."""
+    name = keys.parse_policy(entry.key)
+    if name is None:
+        raise Corrupt(f"{entry.key}: is no document's key: policy/<kind>/<name> or config/mesh")
+    if len(entry.value) > MAX_DOCUMENT:
+        raise Corrupt(f"{entry.key}: {len(entry.value)} bytes, {MAX_DOCUMENT} at most")
+    return Document(kind=name[0], name=name[1], text=entry.value, version=entry.version)
+
+
+def opaque(prefix: str) -> Callable[[Entry], bytes]:
+    """Reads values that mean nothing here, below keys of one name."""
+
+    def read(entry: Entry) -> bytes:
+        if keys.parse_name(prefix, entry.key) is None:
+            raise Corrupt(f"{entry.key}: is not {prefix}<id>")
+        return entry.value
+
+    return read
 
 
 def read_node(key: str, value: bytes) -> Node:

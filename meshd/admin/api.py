@@ -12,9 +12,10 @@ from typing import TypeVar
 import msgspec
 from aiohttp import web
 
-from meshd.admin import apply, explain, service_view, views
-from meshd.admin.shapes import Adopted, TokenAnswer, TokenRequest
+from meshd.admin import apply, delete, explain, registries, service_view, views, whole
+from meshd.admin.shapes import Adopted, DeleteRequest, TokenAnswer, TokenRequest
 from meshd.agent import Agent
+from meshd.config import show
 from meshd.control.status import HostStatus
 from meshd.dataplane.frames import Broken
 from policies.compiled import ExplainRequest, Stats
@@ -43,12 +44,18 @@ ROUTES = (
     ("GET", "/v1/mesh/documents", Action.KV_READ, keys.POLICY),
     ("GET", "/v1/mesh/documents/{kind}/{name}", Action.KV_READ, keys.POLICY),
     ("DELETE", "/v1/mesh/documents/{kind}/{name}", Action.KV_WRITE, keys.POLICY),
+    ("POST", "/v1/mesh/delete", Action.KV_WRITE, keys.POLICY),
     ("POST", "/v1/mesh/explain", Action.CATALOG, ""),
     ("GET", "/v1/mesh/certs", Action.STATUS, ""),
     ("GET", "/v1/mesh/proxy/config", Action.AGENT_READ, ""),
     ("GET", "/v1/mesh/proxy/stats", Action.AGENT_READ, ""),
+    ("GET", "/v1/mesh/settings", Action.KV_READ, keys.CA_ISSUED),
     ("GET", "/v1/mesh/roots", Action.STATUS, ""),
     ("POST", "/v1/mesh/tokens", Action.KV_WRITE, ANY_TOKEN),
+    ("GET", "/v1/mesh/registries", Action.CATALOG, ""),
+    ("GET", "/v1/mesh/registries/diff", Action.CATALOG, ""),
+    ("GET", "/v1/mesh/registries/placement/{name}", Action.CATALOG, ""),
+    ("POST", "/v1/mesh/registries/placement/{name}", Action.KV_WRITE, keys.POLICY),
     ("POST", "/v1/mesh/registry/adopt", Action.KV_WRITE, keys.STORE_ID),
     ("POST", "/v1/mesh/revocations", Action.KV_WRITE, keys.REVOCATIONS),
 )
@@ -90,30 +97,39 @@ class Desk:
     # ---- reads ------------------------------------------------------------------------------------------------------
 
     async def get_status(self, request: web.Request) -> web.StreamResponse:
-        return answers.json(request, views.status(self._agent, await self._reports()))
+        seen = await whole.read(self._agent, keys.SERVICES, keys.POLICY, hosts=True)
+        return answers.json(request, views.status(seen, await self._reports()), headers=seen.headers)
 
     async def get_services(self, request: web.Request) -> web.StreamResponse:
-        return answers.json(request, views.services(self._agent, await self._stats()))
+        seen = await whole.read(self._agent, keys.SERVICES)
+        return answers.json(request, views.services(seen, await self._stats()), headers=seen.headers)
 
     async def get_services_one(self, request: web.Request) -> web.StreamResponse:
         agent, name = self._agent, request.match_info["name"]
-        known = agent.fold.endpoints(name, agent.around.clock())
-        named = any(document[1] == name for document in agent.documents.good)
-        if not known and not named:
-            raise Problem(404, f"no service {name[:80]!r} is known", hint="`meshctl services` lists them")
-        resources = explain.collect(agent, name)
+        now = agent.around.clock()
+        if not keys.valid_name(name):
+            raise unknown(name)
+        sight = await whole.around(agent, frozenset((name,)))
+        known, documents = sight.view.endpoints.get(name, ()), sight.view.documents
+        if not known and not any(document[1] == name for document in documents):
+            raise unknown(name)
+        resources = explain.resources(sight.view, sight.instances, name)
         stats = await self._stats()
         seen, parts = views.ejected(stats), service_view.subsets(resources)
         rows = tuple(
-            views.endpoint_row(one, parts.get(str(one.instance.key), ()), seen.get(str(one.instance.key)))
+            views.endpoint_row(one, parts.get(str(one.instance.key), ()), seen.get(str(one.instance.key)), now)
             for one in known
         )
         hits = {one.name: one.count for one in stats.rules} if stats else {}
-        said = Index(agent.documents.good).find(ServiceDefaults, name)
-        return answers.json(request, service_view.build(name, resources, rows, hits, said))
+        said = Index(documents).find(ServiceDefaults, name)
+        content = service_view.build(name, resources, rows, hits, said)
+        return answers.json(request, content, headers=whole.headers(sight.missing))
 
     async def get_certs(self, request: web.Request) -> web.StreamResponse:
         return answers.json(request, views.certificates(self._agent))
+
+    async def get_settings(self, request: web.Request) -> web.StreamResponse:
+        return answers.json(request, dict(show(self._agent.host)))
 
     async def get_roots(self, request: web.Request) -> web.StreamResponse:
         roots = [root for pem in self._agent.identities.roots for root in bundle.read_pem(pem.encode())]
@@ -159,7 +175,8 @@ class Desk:
     # ---- documents --------------------------------------------------------------------------------------------------
 
     async def get_documents(self, request: web.Request) -> web.StreamResponse:
-        return answers.json(request, views.documents(self._agent))
+        seen = await whole.read(self._agent, keys.POLICY)
+        return answers.json(request, views.documents(seen), headers=seen.headers)
 
     async def get_documents_one(self, request: web.Request) -> web.StreamResponse:
         key = self._document_key(request)
@@ -170,12 +187,23 @@ class Desk:
         return web.Response(body=entry.value, content_type="text/plain", charset="utf-8", headers=headers)
 
     async def delete_documents_one(self, request: web.Request) -> web.StreamResponse:
-        key = self._document_key(request)
-        store = self._context.store(request)
-        entry = await store.get(key)
-        if entry is None:
-            raise Problem(404, f"{key.removeprefix(keys.PREFIX)} does not exist", hint="`meshctl get` lists documents")
-        index = await store.delete(key, expect=entry.version)
+        return await self._delete(request, [(request.match_info["kind"], request.match_info["name"])])
+
+    async def post_delete(self, request: web.Request) -> web.StreamResponse:
+        wanted = await self._body(request, DeleteRequest)
+        return await self._delete(request, [self._document_name(one) for one in wanted.documents])
+
+    async def _delete(self, request: web.Request, names: list[tuple[str, str]]) -> web.StreamResponse:
+        agent, caller = self._agent, request[CALLER]
+        for name in names:
+            decision = access.decide(self._context.deps.access, caller, Action.KV_WRITE, self._policy_key(*name))
+            if isinstance(decision, access.Refuse):
+                raise answers.refused(decision)
+        fold = agent.fold
+        held = {name: version for name, version in fold.unexplained.items() if name in fold.held_documents}
+        store, who = self._context.store(request), access.describe(caller)
+        index = await delete.delete(store, names, held, who, agent.around.now())
+        agent.deletions.look()
         return answers.json(request, {"index": index})
 
     async def post_apply(self, request: web.Request) -> web.StreamResponse:
@@ -184,9 +212,9 @@ class Desk:
         except apply.Refused as refused:
             return refused.response()
         agent = self._agent
-        found = apply.warnings(agent, planned)
+        found = await apply.warnings(agent, planned)
         if request.query.get("dry_run"):
-            return answers.json(request, apply.result(agent, apply.dry(planned), found))
+            return answers.json(request, await apply.result(agent, apply.dry(planned), found))
         caller = request[CALLER]
         for one in planned.texts:
             key = keys.policy(one.kind, one.name)
@@ -195,14 +223,47 @@ class Desk:
                 raise answers.refused(decision)
         who = access.describe(caller)
         applied = await apply.write(self._context.store(request), planned, who, agent.around.now())
-        return answers.json(request, apply.result(agent, applied, found))
+        return answers.json(request, await apply.result(agent, applied, found))
 
     def _document_key(self, request: web.Request) -> str:
-        kind, name = request.match_info["kind"], request.match_info["name"]
+        return self._policy_key(request.match_info["kind"], request.match_info["name"])
+
+    @staticmethod
+    def _document_name(text: str) -> tuple[str, str]:
+        kind, _, name = text.partition("/")
+        return kind, name
+
+    @staticmethod
+    def _policy_key(kind: str, name: str) -> str:
         key = keys.policy(kind, name)
         if keys.parse_policy(key) != (kind, name):
             raise Problem(400, "no name of a document", "name", "kind/name, for example service-intentions/api")
         return key
+
+    # ---- registries -------------------------------------------------------------------------------------------------
+
+    async def get_registries(self, request: web.Request) -> web.StreamResponse:
+        return answers.json(request, await registries.rows(self._agent))
+
+    async def get_registries_diff(self, request: web.Request) -> web.StreamResponse:
+        a, b = request.query.get("a", ""), request.query.get("b", "")
+        return answers.json(request, await registries.diff(self._agent, a, b))
+
+    async def get_registries_placement_one(self, request: web.Request) -> web.StreamResponse:
+        found = await registries.placement(self._agent, self._service_name(request), await self._reports())
+        return answers.json(request, found)
+
+    async def post_registries_placement_one(self, request: web.Request) -> web.StreamResponse:
+        wanted = registries.question(await self._body(request, dict[str, list[str]]))
+        store, who = self._context.store(request), access.describe(request[CALLER])
+        placed = await registries.place(self._agent, store, self._service_name(request), wanted, who)
+        return answers.json(request, placed)
+
+    def _service_name(self, request: web.Request) -> str:
+        name = request.match_info["name"]
+        if not keys.valid_name(name):
+            raise Problem(400, f"{name[:80]!r} is no service name", "name")
+        return name
 
     # ---- authority --------------------------------------------------------------------------------------------------
 
@@ -262,6 +323,10 @@ class Desk:
             return msgspec.json.decode(await request.read(), type=kind)
         except msgspec.DecodeError as error:
             raise Problem(400, str(error), hint="a JSON object; see the shapes of the mesh API") from error
+
+
+def unknown(name: str) -> Problem:
+    return Problem(404, f"no service {name[:80]!r} is known", hint="`meshctl services` lists them")
 
 
 __all__ = ["JSON", "ROUTES", "Desk", "mount"]

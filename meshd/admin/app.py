@@ -4,6 +4,7 @@ import msgspec
 from aiohttp import web
 
 from meshd.admin import views
+from meshd.admin.whole import Whole
 from meshd.agent import Agent
 from meshd.config import show
 from meshd.dataplane.frames import Broken
@@ -34,7 +35,7 @@ def build(agent: Agent) -> web.Application:
 
     async def status(request: web.Request) -> web.Response:
         del request
-        body = msgspec.to_builtins(views.status(agent, {})) | {"settings": dict(show(agent.host))}
+        body = msgspec.to_builtins(views.status(Whole(agent), {})) | {"settings": dict(show(agent.host))}
         return web.json_response(body)
 
     app.router.add_get("/metrics", page)

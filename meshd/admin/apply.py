@@ -1,10 +1,12 @@
 """Documents through the API: validate all, write by compare-and-set, record the history. Nothing or everything."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 from aiohttp import web
 
+from meshd.admin import whole
 from meshd.admin.shapes import Applied, ApplyResult, ProblemRow
 from meshd.agent import Agent
 from meshd.control import history
@@ -16,8 +18,11 @@ from policies.schema.kinds import AnyDocument
 from registry import keys
 from registry.api.answers import JSON
 from registry.errors import Conflict
+from registry.interest import CALLER_KINDS, HOST_KINDS
 from registry.model import Document
 from registry.store import Entry, Op, Store
+
+NAMED = frozenset((*CALLER_KINDS, *HOST_KINDS))
 
 
 class Refused(Exception):
@@ -66,19 +71,26 @@ def plan(text: bytes) -> Plan:
     return Plan(file.documents, tuple(found))
 
 
-def warnings(agent: Agent, planned: Plan) -> tuple[ProblemRow, ...]:
+async def warnings(agent: Agent, planned: Plan) -> tuple[ProblemRow, ...]:
     """Faults across documents that these would bring: they do not stop the write."""
-    view = agent.sync.view()
-    wanted = view.wanted | {one.name for one in planned.documents if not one.name.endswith("*")}
+    named = frozenset(one.name for one in planned.documents if keys.valid_name(one.name) and one.kind in NAMED)
+    new = {(one.kind, one.name): one for one in planned.documents}
+    view = (await whole.around(agent, named, new)).view
+    wanted = view.wanted | named
     before = {str(one) for one in compile_host(replace(view, wanted=wanted)).problems}
-    documents = dict(view.documents) | {(one.kind, one.name): one for one in planned.documents}
+    documents = dict(view.documents) | new
     after = compile_host(replace(view, wanted=wanted, documents=documents)).problems
     return tuple(row(one, refused=False) for one in after if str(one) not in before)
 
 
-async def write(store: Store, planned: Plan, who: str, now: float) -> tuple[Applied, ...]:
-    """Compare-and-set all of them at once. Raises Conflict when somebody else was quicker, and as the store does."""
-    entries = [await store.get(keys.policy(one.kind, one.name)) for one in planned.texts]
+async def write(
+    store: Store, planned: Plan, who: str, now: float, *, before: Sequence[Entry | None] | None = None
+) -> tuple[Applied, ...]:
+    """Compare-and-set all of them at once. Raises Conflict when somebody else was quicker, and as the store does.
+
+    `before`: the entries that the texts were made from; without, what is there now is replaced.
+    """
+    entries = before or [await store.get(keys.policy(one.kind, one.name)) for one in planned.texts]
     ops = [
         Op(key=keys.policy(one.kind, one.name), value=one.text, expect=entry.version if entry else 0)
         for one, entry in zip(planned.texts, entries, strict=True)
@@ -87,8 +99,8 @@ async def write(store: Store, planned: Plan, who: str, now: float) -> tuple[Appl
     if ops:
         await _commit(store, ops)
     applied = []
-    for one, before in zip(planned.texts, entries, strict=True):
-        applied.append(await _applied(store, one, before, who, now))
+    for one, entry in zip(planned.texts, entries, strict=True):
+        applied.append(await _applied(store, one, entry, who, now))
     return tuple(applied)
 
 
@@ -108,8 +120,10 @@ async def _applied(store: Store, one: FileDocument, before: Entry | None, who: s
     return Applied(kind=one.kind, name=one.name, version=version, digest=digest(one.text), changed=changed)
 
 
-def result(agent: Agent, applied: tuple[Applied, ...], found: tuple[ProblemRow, ...]) -> ApplyResult:
-    return ApplyResult(applied=applied, nodes=tuple(sorted(agent.fold.nodes)), warnings=found)
+async def result(agent: Agent, applied: tuple[Applied, ...], found: tuple[ProblemRow, ...]) -> ApplyResult:
+    """`nodes`: all joined hosts; those that hold a lease where the registry does not say."""
+    nodes = (await whole.read(agent, hosts=True)).nodes or agent.fold.leases
+    return ApplyResult(applied=applied, nodes=tuple(sorted(nodes)), warnings=found)
 
 
 def dry(planned: Plan) -> tuple[Applied, ...]:

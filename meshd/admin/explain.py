@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import msgspec
 
+from meshd.admin import whole
 from meshd.agent import Agent
 from meshd.dataplane.supervise import ProxyMissing, binary
 from policies.compile import compile_host
@@ -23,13 +24,14 @@ from registry.model import Instance, Mesh
 WITHIN = 5.0  # seconds
 
 
-def collect(agent: Agent, destination: str) -> tuple[AnyResource, ...]:
+async def collect(agent: Agent, destination: str) -> tuple[AnyResource, ...]:
     """All resources that decide about requests to a service, wherever they are in force; no identities, no trust."""
-    return resources(agent.sync.view(), agent.fold.instances.values(), destination)
+    sight = await whole.around(agent, frozenset((destination,)))
+    return resources(sight.view, sight.instances, destination)
 
 
 def resources(view: HostView, instances: Iterable[Instance], destination: str) -> tuple[AnyResource, ...]:
-    """As `collect`, from a host's view and all instances of the mesh."""
+    """As `collect`, from a host's view and the instances that requests may end at."""
     wanted = closure(view.documents, frozenset((destination,)))
     here = compile_host(replace(view, wanted=view.wanted | {destination})).resources
     found: dict[str, AnyResource] = {f"{one.__struct_config__.tag}/{one.name}": one for one in here}
@@ -58,7 +60,7 @@ async def explain(agent: Agent, request: ExplainRequest) -> Explanation:
         program = binary(agent.host, agent.around.environ)
     except ProxyMissing as error:
         raise Unavailable(str(error)) from error
-    question = msgspec.json.encode(ExplainInput(resources=collect(agent, request.destination), request=request))
+    question = msgspec.json.encode(ExplainInput(resources=await collect(agent, request.destination), request=request))
     return await _run(program, question)
 
 

@@ -10,12 +10,18 @@ Routes (on 15500 and api.sock, mounted into the Consul-compatible app):
     GET    /v1/mesh/documents                           list[DocumentRow]
     GET    /v1/mesh/documents/{kind}/{name}             raw text of the stored document, header X-Meshd-Version
     DELETE /v1/mesh/documents/{kind}/{name}             {"index": int}
+    POST   /v1/mesh/delete                              body DeleteRequest -> {"index": int} (404: nothing was deleted)
     POST   /v1/mesh/explain                             body policies.compiled.ExplainRequest -> Explanation
     GET    /v1/mesh/certs                               list[CertRow]
     GET    /v1/mesh/proxy/config                        policies.compiled.Config (from the proxy's own Dump)
     GET    /v1/mesh/proxy/stats                         policies.compiled.Stats (from a Scrape)
+    GET    /v1/mesh/settings                            the host's settings in force (as /status of the admin port)
     GET    /v1/mesh/roots                               {"trust_domain", "roots": [{"hash", "subject", "not_after"}]}
     POST   /v1/mesh/tokens                              body TokenRequest -> TokenAnswer (ca role only, else 409)
+    GET    /v1/mesh/registries                          list[RegistryRow]
+    GET    /v1/mesh/registries/diff                     ?a=NAME&b=NAME -> RegistryDiff (404: no such registry)
+    GET    /v1/mesh/registries/placement/{name}         ServicePlacement of a service
+    POST   /v1/mesh/registries/placement/{name}         body {"registries": [names]} -> ApplyResult
     POST   /v1/mesh/registry/adopt                      Adopted (believe the store as it is; ends every hold)
     POST   /v1/mesh/revocations                         body {"identity"|"serial", "reason"} -> {"index": int}
 
@@ -80,7 +86,9 @@ class RegistryState(Shape, frozen=True, kw_only=True):
     `last_contact`: seconds by which the server that answers may be behind its leader, -1: none of several servers;
     `led` false: it knows no leader, reads may be old and writes fail.
     `foreign`: why the store is not believed (wiped, restored, another's); `held`: by prefix, why keys that it does
-    not list stay in force; `braked`: by service, instances in use although too many vanished at once.
+    not list stay in force; `braked`: by service, instances in use although too many vanished at once; `damped`: by
+    service, instances held back because they flap; `suspect`: by service, instances that nobody vouches for;
+    `reconciled`: keys that a watch had missed and a listing has made good.
     """
 
     kind: str
@@ -94,6 +102,9 @@ class RegistryState(Shape, frozen=True, kw_only=True):
     foreign: str = ""
     held: dict[str, str] = {}
     braked: dict[str, int] = {}
+    damped: dict[str, int] = {}
+    suspect: dict[str, int] = {}
+    reconciled: int = 0
 
 
 class Status(Shape, frozen=True, kw_only=True):
@@ -125,6 +136,7 @@ class ServiceRow(Shape, frozen=True, kw_only=True):
     suspect: int
     draining: int
     ejected: int
+    damped: int = 0
 
 
 class EndpointRow(Shape, frozen=True, kw_only=True):
@@ -134,12 +146,13 @@ class EndpointRow(Shape, frozen=True, kw_only=True):
     node: str
     address: str
     inbound: str
-    state: Literal["passing", "warning", "critical", "suspect", "draining"]
+    state: Literal["passing", "warning", "critical", "suspect", "draining", "damped"]
     ejected: bool
     subsets: tuple[str, ...]
     tags: tuple[str, ...]
     ewma_ms: float
-    output: str  # of its failing checks
+    output: str  # of its failing checks; why it is damped
+    proof: str = ""  # of a suspect: was a handshake with its identity good lately? good, bad, unknown
 
 
 class Setting(Shape, frozen=True, kw_only=True):
@@ -180,13 +193,20 @@ class ServiceView(Shape, frozen=True, kw_only=True):
 
 
 class DocumentRow(Shape, frozen=True, kw_only=True):
-    """`state`: in-force, rejected (last good kept), held."""
+    """`state`: in-force, rejected (last good kept), held (gone from the store, kept), waiting (for the endpoints
+    that it leads to), elsewhere (about services that this host neither calls nor hosts)."""
 
     kind: str
     name: str
     version: int
     digest: str
     state: str
+
+
+class DeleteRequest(Shape, frozen=True, kw_only=True):
+    """`<kind>/<name>` each, deleted on purpose: however many they are, no host holds them."""
+
+    documents: tuple[str, ...]
 
 
 class Applied(Shape, frozen=True, kw_only=True):
@@ -241,3 +261,61 @@ class TokenAnswer(Shape, frozen=True, kw_only=True):
     token: str
     expires: str
     root_hash: str
+
+
+class RegistryRow(Shape, frozen=True, kw_only=True):
+    """One line of `meshctl registry list`. `reachable` false: `reason` says why, and the counts are the last known.
+
+    `last_event_age`: seconds since it last gave a sign of life; -1: never.
+    """
+
+    name: str
+    kind: str
+    home: bool
+    reachable: bool
+    last_event_age: float
+    instances: int
+    services: int
+    reason: str = ""
+
+
+class DiffRow(Shape, frozen=True, kw_only=True):
+    """An instance that two registries do not show alike: in one of them alone, or with these fields differing."""
+
+    service: str
+    instance: str
+    only: Literal["", "a", "b"] = ""
+    fields: tuple[str, ...] = ()
+
+
+class RegistryDiff(Shape, frozen=True, kw_only=True):
+    """`same`: how many instances both show alike."""
+
+    a: str
+    b: str
+    same: int
+    rows: tuple[DiffRow, ...] = ()
+
+
+class PlacedInstance(Shape, frozen=True, kw_only=True):
+    """Registries by name: where it stands, where it is on its way out, and where another tool registered it."""
+
+    name: str
+    node: str
+    standing: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+
+class ServicePlacement(Shape, frozen=True, kw_only=True):
+    """`named`: what its defaults say (`document`: which ones; empty: none), empty: `home`. `registries`: of the host
+    that answers. `hosts`: living hosts with their registries, each with why contact is lost; `silent`: the others."""
+
+    service: str
+    home: str
+    named: tuple[str, ...]
+    document: str
+    registries: tuple[str, ...]
+    instances: tuple[PlacedInstance, ...]
+    hosts: dict[str, dict[str, str]]
+    silent: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from meshd.admin import registries
 from meshd.admin.shapes import (
     CertRow,
     DocumentRow,
@@ -16,6 +17,7 @@ from meshd.admin.shapes import (
     SnapshotState,
     Status,
 )
+from meshd.admin.whole import Whole
 from meshd.agent import Agent, cpu_seconds
 from meshd.control import status as reports
 from meshd.control.documents import Name
@@ -23,20 +25,21 @@ from meshd.control.status import HostStatus
 from meshd.telemetry.metrics import Facts
 from policies.compiled import EndpointStat, Stats
 from policies.compiled import Service as ServiceResource
+from policies.parse import parse
 from policies.schema.service_intentions import ServiceIntentions
-from registry import keys
+from registry import interest, keys
 from registry.ca import rotation
-from registry.model import Endpoint, Instance
+from registry.model import Document, Endpoint, Instance
 from registry.store import Behind, Replicated
 
 T = TypeVar("T")
 LEADING = frozenset(("service-router", "service-splitter", "service-resolver"))  # kinds that may send calls elsewhere
 
 
-def status(agent: Agent, others: Mapping[str, HostStatus]) -> Status:
+def status(whole: Whole, others: Mapping[str, HostStatus]) -> Status:
     """`/v1/mesh/status`. `others`: the status keys of all hosts, as far as they could be read."""
-    fold, now = agent.fold, agent.around.clock()
-    endpoints = sum(len(fold.endpoints(service, now)) for service in fold.services)
+    agent = whole.agent
+    endpoints = sum(len(whole.endpoints(service)) for service in whole.services)
     reasons = agent.not_ready()
     return Status(
         node=agent.host.node,
@@ -46,11 +49,11 @@ def status(agent: Agent, others: Mapping[str, HostStatus]) -> Status:
         trust_domain=agent.identities.trust_domain,
         registry=registry(agent),
         proxy=proxy(agent),
-        nodes=nodes(agent, others),
-        services=len(fold.services),
+        nodes=nodes(whole, others),
+        services=len(whole.services),
         endpoints=endpoints,
-        documents=len(fold.documents),
-        problems=problems(agent),
+        documents=len(whole.documents),
+        problems=problems(whole),
         warnings=warnings(agent),
     )
 
@@ -60,7 +63,7 @@ def registry(agent: Agent) -> RegistryState:
     behind = agent.store.behind() if isinstance(agent.store, Replicated) else Behind(-1.0, True)
     return RegistryState(
         kind=agent.host.registry.kind,
-        reachable=heard is not None and not agent.fold.unreachable,
+        reachable=heard is not None and not agent.standing.contacts()[agent.host.registry.name],
         last_event_age=round(agent.around.clock() - heard, 3) if heard is not None else -1.0,
         index=agent.sync.index,
         last_contact=round(behind.seconds, 3),
@@ -70,6 +73,9 @@ def registry(agent: Agent) -> RegistryState:
         foreign=agent.fold.foreign,
         held=short(agent.fold.held),
         braked=dict(agent.fold.braked),
+        damped=dict(agent.fold.damped(agent.around.clock())),
+        suspect=dict(agent.fold.suspects),
+        reconciled=agent.reconcile.differences,
     )
 
 
@@ -86,16 +92,29 @@ def snapshot(agent: Agent) -> SnapshotState:
 
 
 def staleness(agent: Agent) -> dict[str, float]:
-    """For how many seconds each service's endpoints are unconfirmed: since the registry last spoke of them."""
-    fold = agent.fold
-    heard = [fold.last_event[prefix] for prefix in (keys.SERVICES, keys.LEASES) if prefix in fold.last_event]
+    """For how many seconds each followed service's endpoints are unconfirmed: since the registry last spoke of them."""
+    fold, now = agent.fold, agent.around.clock()
     if fold.restored:
-        silent = agent.around.now() - agent.cold_start.state.heard
-    elif len(heard) == 2:
-        silent = agent.around.clock() - min(heard)
-    else:
-        return {}
-    return dict.fromkeys(fold.services, round(max(0.0, silent), 3))
+        silent = round(max(0.0, agent.around.now() - agent.cold_start.state.heard), 3)
+        return registries.staleness(agent, dict.fromkeys(fold.services, silent))
+    alive = fold.last_event.get(keys.LEASES)
+    found = {}
+    for service in agent.subscriptions.interest.called | agent.subscriptions.interest.hosted:
+        heard = (fold.last_event.get(one) for one in (interest.endpoints(service), keys.SERVICES))
+        last = max((at for at in heard if at is not None), default=None)
+        if alive is not None and last is not None:
+            found[service] = round(max(0.0, now - min(alive, last)), 3)
+    return registries.staleness(agent, found)
+
+
+def last_events(agent: Agent) -> dict[str, float]:
+    """Unix time of the oldest last sign of life, by the part of the store that its watches are about."""
+    found: dict[str, float] = {}
+    wall, now = agent.around.now(), agent.around.clock()
+    for selector, at in agent.fold.last_event.items():
+        part = next((one for one in (keys.SERVICES, keys.POLICY) if selector.startswith(one)), selector)
+        found[part] = min(found.get(part, wall), wall - (now - at))
+    return found
 
 
 def proxy(agent: Agent) -> ProxyState:
@@ -112,17 +131,19 @@ def proxy(agent: Agent) -> ProxyState:
     )
 
 
-def nodes(agent: Agent, others: Mapping[str, HostStatus]) -> tuple[NodeRow, ...]:
+def nodes(whole: Whole, others: Mapping[str, HostStatus]) -> tuple[NodeRow, ...]:
+    """All joined hosts; while the registry is away those whose leases are followed, by name alone."""
+    leases = whole.agent.fold.leases
     rows = []
-    for name, node in sorted(agent.fold.nodes.items()):
-        seen = others.get(name)
+    for name in sorted(whole.nodes or leases):
+        node, seen = whole.nodes.get(name), others.get(name)
         rows.append(
             NodeRow(
                 name=name,
-                address=node.address,
-                alive=name in agent.fold.leases,
-                version=node.version,
-                roles=node.roles,
+                address=node.address if node else "",
+                alive=name in leases,
+                version=node.version if node else "",
+                roles=node.roles if node else (),
                 update=seen.update if seen else 0,
                 rejected=tuple(sorted(seen.rejected)) if seen else (),
             )
@@ -130,19 +151,20 @@ def nodes(agent: Agent, others: Mapping[str, HostStatus]) -> tuple[NodeRow, ...]
     return tuple(rows)
 
 
-def problems(agent: Agent) -> tuple[ProblemRow, ...]:
+def problems(whole: Whole) -> tuple[ProblemRow, ...]:
     """Refused documents and keys, then what is odd but in force."""
+    agent = whole.agent
     rows = [
         ProblemRow(document="/".join(name), reason=instead(name, agent.documents.unreadable) + placed(name, reason))
         for name, rejection in sorted(agent.documents.rejected.items())
         for reason in rejection.problems
     ]
-    rows += [ProblemRow(document=key.removeprefix(keys.PREFIX), reason=why) for key, why in agent.fold.problems.items()]
+    rows += [ProblemRow(document=key.removeprefix(keys.PREFIX), reason=why) for key, why in whole.problems.items()]
     rows += [
         ProblemRow(document=name, reason=f"{one.path}: {one.reason}" if one.path else one.reason)
         for name, one in sorted(agent.dataplane.refused.items())
     ]
-    for one in agent.sync.problems:
+    for one in agent.compilation.problems:
         rows.append(
             ProblemRow(
                 document=f"{one.kind}/{one.name}",
@@ -180,14 +202,8 @@ def warnings(agent: Agent) -> tuple[str, ...]:
         found.append(f"the registry does not take our instances: {agent.registrar.problem}")
     if agent.lease.problem:
         found.append(f"the host's lease cannot be kept: {agent.lease.problem}")
-    if agent.fold.foreign:
-        found.append(f"{agent.fold.foreign}: nothing is let go of until `meshctl registry adopt`")
-    found += [f"{prefix} is held: {why}" for prefix, why in short(agent.fold.held).items()]
-    found += [
-        f"brake: {count} instances of {service} went at once and stay in use as suspect; `meshctl registry adopt` lets"
-        " them go"
-        for service, count in sorted(agent.fold.braked.items())
-    ]
+    found += registries.warnings(agent)
+    found += doubts(agent)
     reloaded = agent.reloader.state
     if reloaded.problem:
         found.append(f"the configuration was not reloaded: {reloaded.problem}")
@@ -206,12 +222,39 @@ def warnings(agent: Agent) -> tuple[str, ...]:
     return tuple(found)
 
 
+def doubts(agent: Agent) -> list[str]:
+    """What the registry says and this host does not believe, or does not act on."""
+    found = []
+    if agent.fold.foreign:
+        found.append(f"{agent.fold.foreign}: nothing is let go of until `meshctl registry adopt`")
+    found += [f"{prefix} is held: {why}" for prefix, why in short(agent.fold.held).items()]
+    found += [
+        f"brake: {count} instances of {service} went at once and stay in use as suspect; `meshctl registry adopt` lets"
+        " them go"
+        for service, count in sorted(agent.fold.braked.items())
+    ]
+    found += [
+        f"suspect: nobody vouches for {count} instances of {service}; they are used while they answer"
+        for service, count in sorted(agent.fold.suspects.items())
+    ]
+    found += [
+        f"flapping: {count} instances of {service} are held back (`meshctl service {service}` says until when)"
+        for service, count in sorted(agent.fold.damped(agent.around.clock()).items())
+    ]
+    waiting = agent.fold.unexplained.keys() & agent.fold.documents.keys() - agent.fold.held_documents
+    if waiting:
+        found.append(f"{len(waiting)} deleted documents stay in force until a host with a role has judged it;"
+                     " `meshctl delete` says that it was meant")  # fmt: skip
+    return found
+
+
 def nowhere(agent: Agent) -> Iterable[tuple[str, str]]:
     """Declared upstreams without any instance, and which no document leads elsewhere."""
     led = {name for kind, name in agent.documents.good if kind in LEADING}
     for one in agent.registrar.local:
         for upstream in one.mesh.upstreams:
-            if upstream.service not in agent.fold.services and upstream.service not in led:
+            listed = agent.fold.known(interest.endpoints(upstream.service))
+            if listed and upstream.service not in agent.fold.services and upstream.service not in led:
                 yield str(one.key), upstream.service
 
 
@@ -222,24 +265,24 @@ def ejected(stats: Stats | None) -> Mapping[str, EndpointStat]:
     return {one.name: one for one in stats.endpoints} if stats is not None else {}
 
 
-def services(agent: Agent, stats: Stats | None) -> list[ServiceRow]:
-    fold, now = agent.fold, agent.around.clock()
+def services(whole: Whole, stats: Stats | None) -> list[ServiceRow]:
     seen = ejected(stats)
     rows = []
-    for name in sorted(fold.services):
-        endpoints = fold.endpoints(name, now)
+    for name in sorted(whole.services):
+        endpoints = whole.endpoints(name)
         counts = Counter(endpoint.state for endpoint in endpoints)
         out = sum(1 for one in endpoints if (stat := seen.get(str(one.instance.key))) is not None and stat.ejected)
         rows.append(
             ServiceRow(
                 name=name,
-                protocol=protocol(agent, name, (one.instance for one in endpoints)),
+                protocol=protocol(whole.agent, name, (one.instance for one in endpoints)),
                 passing=counts["passing"],
                 warning=counts["warning"],
                 critical=counts["critical"],
                 suspect=counts["suspect"],
                 draining=counts["draining"],
                 ejected=out,
+                damped=counts["damped"],
             )
         )
     return rows
@@ -247,13 +290,14 @@ def services(agent: Agent, stats: Stats | None) -> list[ServiceRow]:
 
 def protocol(agent: Agent, service: str, instances: Iterable[Instance]) -> str:
     """As compiled where this host calls the service, else as its instances say, else tcp."""
-    for resource in agent.sync.resources:
+    for resource in agent.compilation.resources:
         if isinstance(resource, ServiceResource) and resource.name == service:
             return resource.protocol
     return next((one.mesh.protocol for one in instances if one.mesh.protocol), "tcp")
 
 
-def endpoint_row(endpoint: Endpoint, subsets: tuple[str, ...], stat: EndpointStat | None) -> EndpointRow:
+def endpoint_row(endpoint: Endpoint, subsets: tuple[str, ...], stat: EndpointStat | None, now: float) -> EndpointRow:
+    """`now`: of the fold's clock."""
     instance = endpoint.instance
     inbound = instance.inbound
     return EndpointRow(
@@ -266,8 +310,15 @@ def endpoint_row(endpoint: Endpoint, subsets: tuple[str, ...], stat: EndpointSta
         subsets=subsets,
         tags=instance.tags,
         ewma_ms=stat.ewma_ms if stat else 0.0,
-        output="; ".join(said(instance)),
+        proof=stat.proof if stat and endpoint.state == "suspect" else "",
+        output="; ".join((*flapping(endpoint, now), *said(instance))),
     )
+
+
+def flapping(endpoint: Endpoint, now: float) -> Iterable[str]:
+    if endpoint.state == "damped":
+        rest = max(0.0, endpoint.damped_until - now)
+        yield f"came back {endpoint.flaps} times (FlapHalfLife): held back for another {rest:.0f} s"
 
 
 def said(instance: Instance) -> Iterable[str]:
@@ -280,21 +331,30 @@ def said(instance: Instance) -> Iterable[str]:
 # ---- documents and certificates -----------------------------------------------------------------------------------
 
 
-def documents(agent: Agent) -> list[DocumentRow]:
-    rows = []
-    refused = agent.documents.refused()
-    held = agent.fold.held_documents
-    for (kind, name), document in sorted(agent.fold.documents.items()):
-        rows.append(
-            DocumentRow(
-                kind=kind,
-                name=name,
-                version=document.version,
-                digest=reports.digest(document.text),
-                state="rejected" if f"{kind}/{name}" in refused else "held" if (kind, name) in held else "in-force",
-            )
+def documents(whole: Whole) -> list[DocumentRow]:
+    return [
+        DocumentRow(
+            kind=document.kind,
+            name=document.name,
+            version=document.version,
+            digest=reports.digest(document.text),
+            state=document_state(whole, document),
         )
-    return rows
+        for _, document in sorted(whole.documents.items())
+    ]
+
+
+def document_state(whole: Whole, document: Document) -> str:
+    """Of one that is not followed here only whether it could be in force where it is."""
+    agent, name = whole.agent, (document.kind, document.name)
+    if not whole.follows(name):
+        read = parse(document.kind, document.name, document.text, version=document.version).document
+        return "elsewhere" if read is not None else "rejected"
+    if name in agent.documents.rejected:
+        return "rejected"
+    if name in agent.subscriptions.held:
+        return "waiting"
+    return "held" if name in agent.fold.held_documents else "in-force"
 
 
 def certificates(agent: Agent) -> list[CertRow]:
@@ -320,7 +380,6 @@ def facts(agent: Agent, stats: Stats | None) -> Facts:
         for one in agent.fold.endpoints(service, now):
             stat = seen.get(str(one.instance.key))
             endpoints[service, "ejected" if stat is not None and stat.ejected else one.state] += 1
-    wall = agent.around.now()
     rejected = len(agent.documents.rejected)
     saved = snapshot(agent)
     return Facts(
@@ -328,7 +387,7 @@ def facts(agent: Agent, stats: Stats | None) -> Facts:
         node=agent.host.node,
         endpoints=dict(endpoints),
         certificates={held.name: held.svid.not_after for held in agent.identities.certificates.values()},
-        last_event={prefix: wall - (now - at) for prefix, at in agent.fold.last_event.items()},
+        last_event=last_events(agent),
         reload_ok=agent.dataplane.reload_ok and not rejected,
         documents_rejected=rejected,
         proxy_up=agent.dataplane.link is not None,
@@ -337,6 +396,8 @@ def facts(agent: Agent, stats: Stats | None) -> Facts:
         staleness=staleness(agent),
         held=short(agent.fold.held),
         braked=dict(agent.fold.braked),
+        damped=dict(agent.fold.damped(now)),
+        reconcile_differences=agent.reconcile.differences,
         foreign=bool(agent.fold.foreign),
         snapshot_age=saved.age,
         snapshot_in_use=saved.state == "serving",

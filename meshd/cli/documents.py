@@ -114,12 +114,23 @@ def get(target: Callable[[], Target], document: str | None, output: str) -> None
 
 
 @click.command()
-@click.argument("document", metavar="KIND/NAME")
+@click.argument("documents", nargs=-1, required=True, metavar="KIND/NAME...")
 @click.pass_obj
-def delete(target: Callable[[], Target], document: str) -> None:
-    """Delete a document: its kind goes back to the default for that name."""
-    target().call("DELETE", document_path(document))
-    click.echo(f"{document}  deleted (back to the default)")
+def delete(target: Callable[[], Target], documents: tuple[str, ...]) -> None:
+    """Delete documents on purpose: their kind goes back to the default for that name.
+
+    Many documents that vanish in any other way are held in force; this lets go of such, too.
+
+    \b
+    Examples:
+      meshctl delete service-router/web
+      meshctl delete service-router/web service-splitter/web service-resolver/web
+    """
+    for document in documents:
+        document_path(document)
+    target().send("/v1/mesh/delete", {"documents": documents}, dict[str, int])
+    for document in documents:
+        click.echo(f"{document}  deleted (back to the default)")
 
 
 def document_path(document: str) -> str:

@@ -7,6 +7,7 @@ import click
 
 from meshd.cli.output import note
 from meshd.cli.target import Refused, Target, Unreachable
+from registry.errors import RegistryError, Unavailable
 
 # command -> module; a command's module is imported only when it runs or its help is asked for
 COMMANDS = {
@@ -22,6 +23,7 @@ COMMANDS = {
     "token": "token",
     "ca": "ca",
     "registry": "registry",
+    "doctor": "doctor",
 }
 
 EXIT_REFUSED, EXIT_UNREACHABLE = 1, 75
@@ -85,8 +87,11 @@ def main() -> None:
         code = EXIT_REFUSED
     except Unreachable as error:
         note(f"meshctl: {error}")
-        note("  hint: is meshd running on this host? name it with --api or MESHD_API (a socket path or http://...)")
+        note(f"  hint: {error.hint}")
         code = EXIT_UNREACHABLE
+    except RegistryError as error:
+        note(f"meshctl: {error}")
+        code = EXIT_UNREACHABLE if isinstance(error, Unavailable) else EXIT_REFUSED
     except BrokenPipeError:
         # the reader (head, less) has gone: nothing more to say
         sys.stderr.close()

@@ -48,9 +48,17 @@ def show(value: Stats) -> None:
     )
     click.echo()
     rows(
-        ("ENDPOINT", "EJECTED", "INFLIGHT", "EWMA", "OK", "FAILED"),
+        ("ENDPOINT", "EJECTED", "SUSPECT", "INFLIGHT", "EWMA", "OK", "FAILED"),
         [
-            (e.name, "yes" if e.ejected else "no", e.inflight, f"{e.ewma_ms:.1f}ms", e.successes, e.failures)
+            (
+                e.name,
+                "yes" if e.ejected else "no",
+                e.proof or "no",
+                e.inflight,
+                f"{e.ewma_ms:.1f}ms",
+                e.successes,
+                e.failures,
+            )
             for e in value.endpoints
         ],
         empty="no endpoints used yet",

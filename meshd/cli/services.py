@@ -17,13 +17,16 @@ WIDEST = 120  # characters of a check's output: what it says stands after the UR
 def services(target: Callable[[], Target], output: str) -> None:
     """All services and the state of their instances as this host sees them."""
     value = target().read("/v1/mesh/services", list[ServiceRow])
-    header = ("SERVICE", "PROTOCOL", "PASSING", "WARNING", "CRITICAL", "SUSPECT", "DRAINING", "EJECTED")
+    header = ("SERVICE", "PROTOCOL", "PASSING", "WARNING", "CRITICAL", "SUSPECT", "DRAINING", "EJECTED", "DAMPED")
     emit(
         value,
         output,
         lambda: rows(
             header,
-            [(s.name, s.protocol, s.passing, s.warning, s.critical, s.suspect, s.draining, s.ejected) for s in value],
+            [
+                (s.name, s.protocol, s.passing, s.warning, s.critical, s.suspect, s.draining, s.ejected, s.damped)
+                for s in value
+            ],
             empty="no services registered",
         ),
     )
@@ -47,7 +50,7 @@ def show(value: ServiceView) -> None:
         [
             (
                 e.name,
-                f"{e.state}, ejected" if e.ejected else e.state,
+                ", ".join(filter(None, (e.state, e.proof, "ejected" if e.ejected else ""))),
                 e.inbound or "plaintext",
                 e.address,
                 ",".join(e.subsets),

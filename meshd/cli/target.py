@@ -14,7 +14,11 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
+from meshd.cli.output import note
+
 DEFAULT_API = "/run/meshd/api.sock"
+
+MISSING = "x-meshd-missing"  # why an answer shows less than everything
 
 T = TypeVar("T")
 
@@ -31,7 +35,15 @@ class Refused(Exception):
 
 
 class Unreachable(Exception):
-    """Nobody answers at the target, or the registry behind it does not."""
+    """Nobody answers at the target."""
+
+    hint = "is meshd running on this host? name it with --api or MESHD_API (a socket path or http://...)"
+
+
+class Away(Unreachable):
+    """meshd answers, what it needs for this does not: the registry (or it takes no writes), or the proxy."""
+
+    hint = "what is in force stays; `meshctl status` says what is away and since when; try again when it is back"
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -52,7 +64,7 @@ class Target:
 
     def __init__(self, api: str, token: str = "", timeout: float = 15.0):
         self.api, self.timeout = api, timeout
-        self._token = token
+        self.token = token
 
     @classmethod
     def find(cls, api: str | None, token_file: str | None) -> "Target":
@@ -77,7 +89,7 @@ class Target:
     ) -> tuple[bytes, Mapping[str, str]]:
         """Body and headers (lower-case names) of a 2xx answer; raises Refused and Unreachable."""
         url = quote(path, safe="/*") + (f"?{urlencode(query)}" if query else "")
-        headers = {"X-Consul-Token": self._token} if self._token else {}
+        headers = {"X-Consul-Token": self.token} if self.token else {}
         connection = self._connection(self.timeout + wait)
         try:
             connection.request(method, url, body=body or None, headers=headers)
@@ -92,19 +104,22 @@ class Target:
         return data, {name.lower(): value for name, value in answer.getheaders()}
 
     def read(self, path: str, shape: type[T], *, query: Mapping[str, object] | None = None) -> T:
-        return msgspec.json.decode(self.call("GET", path, query=query)[0], type=shape)
+        data, headers = self.call("GET", path, query=query)
+        if MISSING in headers:
+            note(headers[MISSING])
+        return msgspec.json.decode(data, type=shape)
 
     def send(self, path: str, value: Any, shape: type[T]) -> T:
         return msgspec.json.decode(self.call("POST", path, body=msgspec.json.encode(value))[0], type=shape)
 
 
 def refusal(status: int, data: bytes) -> Exception:
-    """The error body `{"error", "field", "hint"}`; a 5xx from behind meshd (no registry) is Unreachable."""
+    """The error body `{"error", "field", "hint"}`; a 5xx from behind meshd (no registry) is Away."""
     try:
         body = json.loads(data)
         error = str(body["error"])
     except (ValueError, KeyError, TypeError):
         body, error = {}, data.decode(errors="replace").strip() or f"HTTP {status}"
     if status in (502, 503, 504):
-        return Unreachable(error)
+        return Away(error)
     return Refused(status, error, field=str(body.get("field") or ""), hint=str(body.get("hint") or ""), body=body)

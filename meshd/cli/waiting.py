@@ -6,9 +6,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from meshd.admin.shapes import ApplyResult
 from meshd.cli.output import note
 from meshd.cli.target import Refused, Target
+from registry import interest
+from registry.interest import Interest
 
 STATUS = "mesh/v1/status/proxies/"
 TELL_AFTER = 2.0  # seconds until a waiting command says what it waits for
@@ -49,11 +53,18 @@ def missing(result: ApplyResult, reports: Mapping[str, Any]) -> tuple[str, ...]:
     for node in result.nodes:
         report = reports.get(node)
         for document in result.applied:
+            if report is not None and not concerned(report, document.kind, document.name):
+                continue  # about services that the host neither calls nor hosts: it does not follow it
             name = f"{document.kind}/{document.name}"
             reason = lateness(report, name, document.digest)
             if reason:
                 late.append(f"{node}: {name} {reason}")
     return tuple(late)
+
+
+def concerned(report: Mapping[str, Any], kind: str, name: str) -> bool:
+    follows = report.get("interest")
+    return follows is None or interest.concerns(msgspec.convert(follows, Interest), kind, name)
 
 
 def lateness(report: Mapping[str, Any] | None, name: str, digest: str) -> str:

@@ -21,6 +21,7 @@ from registry.errors import Corrupt, Denied, NotFound, RegistryError
 from registry.snapshot import Snapshot
 
 WRITE_EVERY = 3.0  # seconds between two writes at the least
+LATER = 0.1  # seconds after a change: what is captured must not hold up what is pushed to the proxy
 SHARE = 20.0  # the pause as a multiple of what the last write took: 5 % of a core at most
 REFRESH = 300.0  # seconds after which an unchanged snapshot is written again while the registry speaks
 MAX_AGE = 7 * 86400.0  # seconds: as long as a service's certificate lives
@@ -84,6 +85,7 @@ class ColdStart:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH):
                     await self._dirty.wait()
+                await asyncio.sleep(LATER)
             began = clock()
             await self.flush()
             await asyncio.sleep(max(WRITE_EVERY, SHARE * (clock() - began)))

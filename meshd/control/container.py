@@ -9,10 +9,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from registry.model import Health
+
 PREFIX = "meshd."
 SECOND = 1_000_000_000  # nanoseconds
 
 Network = Literal["host", "own", "shared", "none"]
+HEALTH: Mapping[str, Health] = {"starting": "critical", "healthy": "passing", "unhealthy": "critical"}
 
 
 class Binding(msgspec.Struct, frozen=True):
@@ -26,6 +29,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     """One container. `started` (Unix time in nanoseconds) tells its runs apart; `ports`: published TCP ports.
 
     `network`: host = the host's own; own = it has `address` on a bridge; shared = another container's; none.
+    `health`: what its HEALTHCHECK says; None: it has none.
     """
 
     id: str
@@ -38,6 +42,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     ports: Mapping[int, tuple[Binding, ...]] = {}
     stop_signal: str = ""
+    health: Health | None = None
 
     @property
     def short(self) -> str:
@@ -67,6 +72,7 @@ def inspected(attrs: Mapping[str, Any]) -> Container:
         address=address,
         ports=_ports(settings.get("Ports") or {}),
         stop_signal=config.get("StopSignal") or "",
+        health=HEALTH.get((state.get("Health") or {}).get("Status", "none")),
     )
 
 

@@ -30,6 +30,8 @@ OWNED = "docker"
 CONTAINER = "meshd-container"
 
 INTERVAL = "10s"
+HEALTHCHECK = "HEALTHCHECK"
+ENDLESS = "8760h"  # a daemon that is away has not said that a container is ill
 WORDS = {"Name": "meshd.service", "ID": "meshd.id", "Port": "meshd.port", "Tags": "meshd.tags", "Meta": META + "*",
          "Mesh.Protocol": "meshd.protocol"}  # fmt: skip
 
@@ -64,11 +66,15 @@ def read(container: Container, here: Here) -> Registration | Trouble:
         return Trouble(container.name, label_of(invalid.field), invalid.error, invalid.hint)
 
 
-def unreachable_upstreams(container: Container) -> Trouble | None:
-    """Upstreams listen on the host's loopback; a container with a network of its own does not reach it."""
+def refused_upstreams(container: Container) -> Trouble | None:
+    """Only who is on the host's network has upstreams: elsewhere nothing tells for certain who calls.
+
+    A port on the bridge's gateway would be open to every container of that bridge, and source addresses there can be
+    forged by whoever has NET_RAW, which Docker gives to all.
+    """
     if container.network == "host" or not container.labels.get("meshd.upstreams"):
         return None
-    error = "the container registers, but cannot reach its upstreams: they listen on the host's loopback"
+    error = "refused: it has a network of its own, where nothing tells for certain who calls; it serves all the same"
     return Trouble(container.name, "meshd.upstreams", error, "run it with --network host")
 
 
@@ -105,10 +111,14 @@ def _read(container: Container, here: Here) -> Registration:
         "Address": address,
         "Tags": tags,
         "Meta": meta | {OWNER: OWNED, CONTAINER: container.short},
-        "Checks": _checks(labels, at(dialled, port)),
+        "Checks": _checks(labels, at(dialled, port)) or _own_check(container),
         "Mesh": mesh,
     }
-    return registration.read(body, here.own | {dialled}, None)
+    found = registration.read(body, here.own | {dialled}, None)
+    if container.network == "host":
+        return found
+    mesh_alone = msgspec.structs.replace(found.mesh, upstreams=())  # `refused_upstreams` says why
+    return msgspec.structs.replace(found, mesh=mesh_alone)
 
 
 def _id(container: Container) -> str:
@@ -167,6 +177,11 @@ def _checks(labels: Mapping[str, str], place: str) -> list[Json]:
             check = {"Interval": INTERVAL} | times | check
         found.append(check)
     return found
+
+
+def _own_check(container: Container) -> list[Json]:
+    """Its HEALTHCHECK, where labels ask for none: Docker runs it, and its events move the status (`containers`)."""
+    return [{"Name": HEALTHCHECK, "TTL": ENDLESS}] if container.health is not None else []
 
 
 def _target(name: str, text: str, place: str) -> str:

@@ -15,11 +15,12 @@ import msgspec
 from meshd.config import Docker
 from meshd.control.container import Container
 from meshd.control.container_events import Away, Known, Message
-from meshd.control.container_labels import OWNED, OWNER, Here, Trouble, read, unreachable_upstreams
+from meshd.control.container_labels import HEALTHCHECK, OWNED, OWNER, Here, Trouble, read, refused_upstreams
 from meshd.placed import ConfigError, Fault
+from registry.api.agent import CheckState
 from registry.api.registration import Registration
 from registry.errors import RegistryError, Unavailable
-from registry.model import Instance
+from registry.model import Health, Instance
 
 UNKNOWN = 60.0  # seconds that saved registrations outlive a daemon that never answered us
 
@@ -37,7 +38,11 @@ class Registered(Protocol):
 
     async def deregister(self, instance_id: str) -> int: ...
 
+    async def check_update(self, check_id: str, status: Health, output: str) -> int: ...
+
     def services(self) -> Mapping[str, Instance]: ...
+
+    def checks(self) -> Mapping[str, CheckState]: ...
 
 
 class Source(Protocol):
@@ -54,10 +59,11 @@ Open = Callable[[str, Callable[[Message], None]], Source]
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """Registrations by instance id, and what is wrong with containers."""
+    """Registrations by instance id, what HEALTHCHECKs say, and what is wrong with containers."""
 
     registrations: dict[str, Registration]
     troubles: tuple[Trouble, ...]
+    health: dict[str, Health] = {}
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -77,6 +83,7 @@ def wanted(containers: tuple[Container, ...], here: Here) -> Wanted:
     found: dict[str, Registration] = {}
     holder: dict[str, str] = {}
     troubles: list[Trouble] = []
+    health: dict[str, Health] = {}
     for container in containers:
         result = read(container, here)
         if isinstance(result, Trouble):
@@ -86,9 +93,11 @@ def wanted(containers: tuple[Container, ...], here: Here) -> Wanted:
             troubles.append(Trouble(container.name, "meshd.id", error, "leave the label out, or give each its own"))
         else:
             found[result.id], holder[result.id] = result, container.name
-            note = unreachable_upstreams(container)
+            if container.health is not None:
+                health[result.id] = container.health
+            note = refused_upstreams(container)
             troubles += [note] if note is not None else []
-    return Wanted(found, tuple(troubles))
+    return Wanted(found, tuple(troubles), health)
 
 
 def plan(
@@ -182,6 +191,7 @@ class Containers:
         found = wanted(self._known.serving(now), self._here)
         todo = plan(found.registrations, self._registered.services(), self._done)
         refused = await self._carry_out(todo)
+        await self._pass_on(found.health)
         taken = (Trouble(name, "meshd.id", "an instance of that id is registered already") for name in todo.taken)
         self._tell((*found.troubles, *refused, *taken))
 
@@ -202,6 +212,17 @@ class Containers:
                 continue
             self._done[registration.id] = registration
         return tuple(refused)
+
+    async def _pass_on(self, health: Mapping[str, Health]) -> None:
+        """What HEALTHCHECKs say becomes the status of the checks that stand for them."""
+        known = self._registered.checks()
+        for instance_id, status in health.items():
+            state = known.get(f"service:{instance_id}")
+            if state is None or state.check.name != HEALTHCHECK or not own(state.instance):
+                continue  # labels ask for another check
+            if state.result.status != status:
+                with contextlib.suppress(RegistryError):  # kept by the agent, and put later
+                    await self._registered.check_update(state.check.check_id, status, f"{HEALTHCHECK}: {status}")
 
     def _tell(self, troubles: tuple[Trouble, ...]) -> None:
         told = [str(one) for one in sorted(set(troubles))]

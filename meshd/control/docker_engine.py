@@ -24,6 +24,7 @@ from meshd.control.container_events import Away, Ended, Killed, Listed, Message,
 CALL = 10.0  # seconds that one call to the daemon may take
 PAUSE = (0.1, 2.0)  # seconds: first and longest wait for a daemon that does not answer
 LOOK = ("start", "pause", "unpause", "rename", "update")
+HEALTH = "health_status"  # of a HEALTHCHECK; the new status follows a colon
 END = ("die", "stop", "destroy")
 
 Post = Callable[[Message], None]
@@ -127,7 +128,7 @@ class Engine:
             self._post(Killed(container_id, str(attributes.get("signal", "")), at))
         elif action in END:
             self._post(Ended(container_id, at))
-        elif action in LOOK:
+        elif action in LOOK or action.startswith(HEALTH):
             seen = self._inspect(client, container_id)
             self._post(Seen(seen) if seen is not None else Ended(container_id, at))
 

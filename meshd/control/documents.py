@@ -37,6 +37,8 @@ class Documents:
         self._path = path
         self._seen: dict[Name, Document] = {}
         self._texts: dict[Name, Document] = {}  # the accepted text behind each of `good`
+        self._held: dict[Name, Held] = {}  # what `in_force` says of each
+        self._in_force: dict[str, Held] | None = None
         self._saved: Mapping[Name, Document] = {}
         self.good: dict[Name, AnyDocument] = {}
         self.rejected: dict[Name, Rejection] = {}
@@ -80,6 +82,11 @@ class Documents:
         return found
 
     @property
+    def before(self) -> Iterable[Document]:
+        """The versions accepted before a restart, as they were stored."""
+        return self._saved.values()
+
+    @property
     def unreadable(self) -> frozenset[Name]:
         """Documents that exist but of which no valid version is known."""
         return frozenset(name for name in self.rejected if name not in self.good)
@@ -98,12 +105,11 @@ class Documents:
             for version, text in newest_first(entries)
         )
 
-    def in_force(self) -> dict[str, Held]:
-        """By `<kind>/<name>`, for the host's status."""
-        return {
-            f"{kind}/{name}": Held(digest(document.text), document.version)
-            for (kind, name), document in sorted(self._texts.items())
-        }
+    def in_force(self) -> Mapping[str, Held]:
+        """By `<kind>/<name>`, for the host's status; another object whenever it differs."""
+        if self._in_force is None:
+            self._in_force = {f"{kind}/{name}": self._held[kind, name] for kind, name in sorted(self._texts)}
+        return self._in_force
 
     def refused(self) -> dict[str, Rejection]:
         return {f"{kind}/{name}": rejection for (kind, name), rejection in sorted(self.rejected.items())}
@@ -123,8 +129,7 @@ class Documents:
     def _take(self, name: Name, document: Document) -> None:
         parsed = parse(document.kind, document.name, document.text, version=document.version)
         if parsed.document is not None:
-            self.good[name] = parsed.document
-            self._texts[name] = document
+            self._use(name, document, parsed.document)
             self.rejected.pop(name, None)
             self.warnings[name] = tuple(map(str, parsed.problems))
             return
@@ -140,10 +145,16 @@ class Documents:
         if parsed.document is None:
             return False
         name = (document.kind, document.name)
-        self.good[name] = parsed.document
-        self._texts[name] = document
+        self._use(name, document, parsed.document)
         return True
 
+    def _use(self, name: Name, document: Document, parsed: AnyDocument) -> None:
+        self.good[name] = parsed
+        self._texts[name] = document
+        self._held[name] = Held(digest(document.text), document.version)
+        self._in_force = None
+
     def _forget(self, name: Name) -> None:
-        for table in (self._seen, self._texts, self.good, self.rejected, self.warnings):
+        for table in (self._seen, self._texts, self._held, self.good, self.rejected, self.warnings):
             table.pop(name, None)
+        self._in_force = None

@@ -4,9 +4,15 @@
 each, so that they are written and read here by hand (https://protobuf.dev/programming-guides/encoding/).
 """
 
+import asyncio
+import ssl
+from pathlib import Path
 from typing import Any
 
-from registry.model import Health
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from registry.model import Check, Health
 
 METHOD = "/grpc.health.v1.Health/Check"
 STATUS = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
@@ -17,15 +23,22 @@ OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0), ("grpc.max
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 
 
-async def ask(target: str) -> tuple[Health, str]:
-    """`target`: address:port, or address:port/service. Raises OSError when nobody answers as a gRPC server does."""
+async def ask(check: Check) -> tuple[Health, str]:
+    """`check.grpc`: address:port, or address:port/service. Raises OSError for an address that nobody listens on."""
+    target = check.grpc
     try:
         import grpc
     except ImportError as error:
         return "critical", f"the package grpcio is missing: pip install 'meshd[grpc]' ({error})"
     address, _, service = target.partition("/")
     # A pool of its own: connections of one channel are shared in the process, and an old one says little.
-    channel = grpc.aio.insecure_channel(address, options=(*OPTIONS, ("grpc.use_local_subchannel_pool", 1)))
+    options: tuple[tuple[str, Any], ...] = (*OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+    if check.grpc_tls:
+        roots, name = await trusted(address, check)
+        options += (("grpc.ssl_target_name_override", name),) if name else ()
+        channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(roots), options=options)
+    else:
+        channel = grpc.aio.insecure_channel(address, options=options)
     try:
         call: Any = channel.unary_unary(METHOD)  # bytes in, bytes out: no serializers
         answer: bytes = await call(request(service))
@@ -38,6 +51,43 @@ async def ask(target: str) -> tuple[Health, str]:
     except ValueError as error:
         return "critical", f"gRPC {target}: no answer of a health service: {error}"
     return ("passing" if status == SERVING else "critical"), f"gRPC {target}: {STATUS.get(status, status)}"
+
+
+async def trusted(address: str, check: Check) -> tuple[bytes | None, str]:
+    """Roots (PEM) for a server, and the name that its certificate must have instead of its address.
+
+    gRPC cannot leave out verification. So with `tls_skip_verify` the server is asked for its certificate first, and
+    that one is what the call then trusts.
+    """
+    if not check.tls_skip_verify:
+        bundle = ssl.get_default_verify_paths().cafile
+        return (await asyncio.to_thread(Path(bundle).read_bytes) if bundle else None), check.tls_server_name
+    der = await _shown(address, check.tls_server_name)
+    certificate = x509.load_der_x509_certificate(der)
+    return certificate.public_bytes(Encoding.PEM), _name(certificate)
+
+
+async def _shown(address: str, name: str) -> bytes:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    host, _, port = address.rpartition(":")
+    _, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context, server_hostname=name or None)
+    try:
+        found: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        return found
+    finally:
+        writer.close()
+
+
+def _name(certificate: x509.Certificate) -> str:
+    """A name that the certificate is for; empty: it has none, so the address must do."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ""
+    addresses = map(str, names.get_values_for_type(x509.IPAddress))
+    return next(iter([*names.get_values_for_type(x509.DNSName), *addresses]), "")
 
 
 def refusal(error: Any) -> str:

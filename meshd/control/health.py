@@ -93,7 +93,7 @@ class Runner:
         if check.http:
             return await self._http(check)
         if check.grpc:
-            return await grpc_health.ask(check.grpc)
+            return await grpc_health.ask(check)
         return await _tcp(check)
 
     async def _http(self, check: Check) -> tuple[Health, str]:
@@ -104,7 +104,10 @@ class Runner:
         headers = [("User-Agent", USER_AGENT)] + [
             (name, value) for name, values in check.header.items() for value in values
         ]
-        async with self._session.request(check.method, check.http, headers=headers, allow_redirects=False) as answer:
+        async with self._session.request(
+            check.method, check.http, headers=headers, allow_redirects=False, ssl=not check.tls_skip_verify,
+            server_hostname=check.tls_server_name or None,
+        ) as answer:  # fmt: skip
             body = await answer.content.read(OUTPUT_LIMIT)
             output = cut(f"HTTP {check.method} {check.http}: {answer.status} {body.decode('utf-8', 'replace')}")
             return http_health(answer.status), output

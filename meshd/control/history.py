@@ -14,8 +14,9 @@ import msgspec
 
 from registry import keys
 from registry.errors import Conflict, RegistryError
+from registry.fold import Verdict
 from registry.model import Document
-from registry.store import Entry, Store
+from registry.store import Entry, Op, Store
 
 LATER = 2.0  # seconds that an applying meshctl has to write its own entry
 UNKNOWN = "unknown (written to the store directly)"
@@ -29,16 +30,59 @@ class Past(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     text: str
 
 
+class Deletion(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """The value of `history/<kind>/<name>/deleted`: what is to be made of a deletion of versions up to this one.
+
+    meant: `meshctl` did it; of what other tools did a host with a role says what it has found: believed, or held
+    (too much went at once). It sees all policy; most hosts see what they use.
+    """
+
+    at: str
+    who: str
+    version: int
+    verdict: Verdict = "meant"
+
+
 class Log(Protocol):
     def warning(self, event: str, **fields: object) -> None: ...
 
 
 async def write(store: Store, document: Document, who: str, now: float) -> None:
     """Record one accepted version; one that is recorded already stays as it is. Raises as `Store.put`."""
-    at = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    value = msgspec.json.encode(Past(at=at, who=who, text=document.text.decode()))
+    value = msgspec.json.encode(Past(at=_stamp(now), who=who, text=document.text.decode()))
     with contextlib.suppress(Conflict):
         await store.put(keys.history(document.kind, document.name, document.version), value, expect=0)
+
+
+def deletion(
+    document: tuple[str, str],
+    version: int,
+    who: str,
+    now: float,
+    verdict: Verdict = "meant",
+    *,
+    expect: int | None = None,
+) -> Op:
+    """What belongs into the transaction that deletes a document, so that every host can see that it was meant."""
+    value = msgspec.json.encode(Deletion(at=_stamp(now), who=who, version=version, verdict=verdict))
+    return Op(key=keys.deletion(*document), value=value, expect=expect)
+
+
+async def verdict(store: Store, document: tuple[str, str], version: int) -> tuple[Verdict | None, int]:
+    """What is to be made of the deletion of this version (None: nobody has said), and the version of the key that
+    says so, 0: there is none. Raises as `Store.get`."""
+    entry = await store.get(keys.deletion(*document))
+    if entry is None:
+        return None, 0
+    try:
+        found = msgspec.json.decode(entry.value, type=Deletion)
+    except msgspec.DecodeError:
+        return None, entry.version
+    return (found.verdict if found.version >= version else None), entry.version
+
+
+def _stamp(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def newest_first(entries: Iterable[Entry]) -> list[tuple[int, bytes]]:

@@ -73,6 +73,8 @@ class Identities:
         self._revoked: tuple[Revoked, ...] = ()
         self.revocations = revocation.parse_all({})
         self.certificates: dict[str, Certificate] = {}
+        self._shown: dict[str, tuple[Certificate, Identity]] = {}
+        self._trust: tuple[tuple[x509.Certificate, ...], Trust] | None = None
         self.on_change: Callable[[], None] = lambda: None
         self._load("node", layout.node)
         if layout.role.certificate.exists():
@@ -95,21 +97,22 @@ class Identities:
         return context
 
     def resources(self) -> tuple[Identity, ...]:
-        """Identities of local instances for the proxy."""
-        found = ((key, self.certificates.get(str(key))) for key in sorted(self._wanted))
-        return tuple(
-            Identity(
-                name=str(key),
-                spiffe=held.svid.identity.uri,
-                certificate=held.credentials.chain_pem,
-                private_key=held.credentials.key_pem,
-            )
-            for key, held in found
-            if held is not None
-        )
+        """Identities of local instances for the proxy; the same object while the certificate is the same."""
+        shown, self._shown = self._shown, {}
+        for name in map(str, sorted(self._wanted)):
+            held = self.certificates.get(name)
+            if held is not None:
+                known = shown.get(name)
+                self._shown[name] = known if known and known[0] is held else (held, _shown(name, held))
+        return tuple(identity for _, identity in self._shown.values())
 
     def trust(self) -> Trust:
-        return Trust(name="trust", trust_domain=self.trust_domain, roots=self.roots, revoked=self._revoked)
+        """The same object while roots and revocations are the same."""
+        known, roots = self._trust, self._place.roots
+        if known is None or known[0] is not roots or known[1].revoked != self._revoked:
+            made = Trust(name="trust", trust_domain=self.trust_domain, roots=self.roots, revoked=self._revoked)
+            known = self._trust = (roots, made)
+        return known[1]
 
     def entitled(self, service: str) -> bool:
         """Whether this host's node certificate names the service."""
@@ -151,8 +154,9 @@ class Identities:
         if signable - self._signable:
             for key in signable - self._signable:
                 self._attempts.pop(str(key), None)
-        self._signable = signable
-        self._work.set()
+        if (before, self._signable) != (self._wanted, signable):
+            self._signable = signable
+            self._work.set()
 
     def learn(self, roots: Mapping[str, bytes], revocations: Mapping[str, bytes]) -> bool:
         """Roots and revocations from the registry; True when the trust resource differs now."""
@@ -299,3 +303,13 @@ def _revoked(found: revocation.Revocations) -> Iterable[Revoked]:
         yield Revoked(spiffe=uri, before_ms=0 if item.from_ is None else int(item.before * 1000))
     for serial in sorted(found.serials):
         yield Revoked(serial=serial)
+
+
+def _shown(name: str, held: Certificate) -> Identity:
+    """As the proxy gets it."""
+    return Identity(
+        name=name,
+        spiffe=held.svid.identity.uri,
+        certificate=held.credentials.chain_pem,
+        private_key=held.credentials.key_pem,
+    )

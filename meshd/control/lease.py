@@ -28,13 +28,17 @@ class Log(Protocol):
 
 
 class Lease:
-    """`id` is the lease in force, None while there is none. `on_lease` is called with each new one."""
+    """`id` is the lease in force, None while there is none. `on_lease` is called with each new one.
 
-    def __init__(self, store: Store, node: Node, ttl: float, remembered: Path, log: Log) -> None:
+    `home` false: a registry that keeps instances and leases alone, without `nodes/<node>`.
+    """
+
+    def __init__(self, store: Store, node: Node, ttl: float, remembered: Path, log: Log, *, home: bool = True) -> None:
         self._store = store
         self._node = node
         self._ttl = ttl
         self._remembered = remembered
+        self._home = home
         self._log = log
         self._lost = asyncio.Event()
         self.id: str | None = None
@@ -99,7 +103,8 @@ class Lease:
             # Held by a lease that nobody renews any more, but which has not expired yet; it is ours to remove.
             await self._store.delete(key)
             await self._store.put(key, value, lease=lease)
-        await self._store.put(keys.node(self._node.name), values.write(self._node))
+        if self._home:
+            await self._store.put(keys.node(self._node.name), values.write(self._node))
 
     async def _renew(self, lease: str) -> None:
         try:

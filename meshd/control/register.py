@@ -7,7 +7,7 @@ callers stop at once, and deleted later by the catalogue.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,6 +65,7 @@ class Registrar:
         self._local: dict[str, Local] = {}
         self._withdrawals: set[InstanceKey] = set()
         self._left: dict[InstanceKey, tuple[Instance, float]] = {}  # deregistered, until the watch shows it
+        self._sought: dict[InstanceKey, float] = {}  # deregistered in an earlier run: looked for until then
         self._results: dict[tuple[str, str], CheckResult] = {}
         self._overdue = Overdue()
         self._adoption = Adoption(catalog, facts.inbound, facts.entitled, log)
@@ -73,6 +74,7 @@ class Registrar:
         self._writing = asyncio.Lock()
         self._leaving = False
         self.on_change: Callable[[], None] = lambda: None
+        self.settle: Callable[[list[Instance]], Awaitable[None]] | None = None  # of several registries: in which ones
         self.problem = ""  # why the registry does not have what is registered here; empty: it has
 
     # ---- the host's side ------------------------------------------------------------------------------------------
@@ -83,6 +85,7 @@ class Registrar:
         if self._file.problem:
             self._log.error("registrations lost", problem=self._file.problem)
         self._withdrawals = set(saved.withdrawals)
+        self._sought = dict.fromkeys(saved.leaving, self._clock() + LEFT)
         named = {one.id for one in configured}
         for local in saved.local:
             if local.configured and local.instance.id not in named:
@@ -113,6 +116,15 @@ class Registrar:
                 mine[key] = _dialled(instance, self._app(instance.address))
         return tuple(mine[key] for key in sorted(mine))
 
+    @property
+    def hosted(self) -> frozenset[str]:
+        """Services with an instance on this host, whoever registered it, also while it leaves."""
+        now = self._clock()
+        left = [key for key, (_, until) in self._left.items() if now < until]
+        sought = [key for key, until in self._sought.items() if now < until]
+        keys = (*(one.instance.key for one in self._local.values()), *self._withdrawals, *left, *sought)
+        return frozenset(key.service for key in (*keys, *(self._stored or ()))) | self._catalog.foreign
+
     def seen(self, stored: Mapping[InstanceKey, Instance]) -> None:
         """What the registry holds for this node (from the fold, after its first listing)."""
         if self._stored != stored:
@@ -121,9 +133,14 @@ class Registrar:
             for key, one in stored.items():
                 if one.state == "withdrawn":
                     self._left.pop(key, None)  # from here on the registry says how long it is served
+                    self._catalog.finish(key)
             self._dirty.set()
             if gone:
                 self.on_change()
+
+    def poke(self) -> None:
+        """Where instances are to be, or where they are, has changed."""
+        self._dirty.set()
 
     async def run(self) -> None:
         """Keep the registry at what is registered here."""
@@ -150,17 +167,26 @@ class Registrar:
         self.problem = f"{type(error).__name__}: {error}"
 
     async def _reconcile(self) -> None:
-        for key in sorted(self._withdrawals):
-            with contextlib.suppress(NotFound):
-                await self._catalog.withdraw(key)
-            self._withdrawals.discard(key)
-            self._save()
-        if self._stored is None or self._leaving:
-            return  # until the first listing nobody knows what is missing
-        for local in list(self._local.values()):
-            if self._stored.get(local.instance.key) != local.instance:
-                await self._put(local.instance)
-        await self._adoption.take_in(dict(self._stored))
+        """Raises the first error, after each part was tried: one registry of several may be away."""
+        failed = [await _attempt(self._withdraw(key)) for key in sorted(self._withdrawals)]
+        if self._stored is not None and not self._leaving:  # until the first listing nobody knows what is missing
+            settle = self.settle or self._put_missing
+            failed.append(await _attempt(settle([local.instance for local in self._local.values()])))
+            failed.append(await _attempt(self._adoption.take_in(dict(self._stored))))
+        first = next(filter(None, failed), None)
+        if first is not None:
+            raise first
+
+    async def _put_missing(self, instances: list[Instance]) -> None:
+        for one in instances:
+            if (self._stored or {}).get(one.key) != one:
+                await self._put(one)
+
+    async def _withdraw(self, key: InstanceKey) -> None:
+        with contextlib.suppress(NotFound):
+            await self._catalog.withdraw(key)
+        self._withdrawals.discard(key)
+        self._save()
 
     async def _put(self, instance: Instance) -> int:
         index = await self._catalog.register(instance)
@@ -359,7 +385,8 @@ class Registrar:
 
     def _save(self) -> None:
         local = tuple(self._local[name] for name in sorted(self._local))
-        self._file.save(Saved(local=local, withdrawals=tuple(sorted(self._withdrawals))))
+        leaving = tuple(sorted(self._left.keys() | self._sought.keys()))
+        self._file.save(Saved(local=local, withdrawals=tuple(sorted(self._withdrawals)), leaving=leaving))
 
     def _forget_results(self, instance_id: str) -> None:
         self._overdue.forget(instance_id)
@@ -387,6 +414,15 @@ class Registrar:
             with contextlib.suppress(RegistryError):
                 await self._catalog.withdraw(local.instance.key)
         await self._adoption.let_go(dict(self._stored or {}))
+
+
+async def _attempt(step: Awaitable[object]) -> RegistryError | None:
+    """Why a step failed; None: it did not."""
+    try:
+        await step
+    except RegistryError as error:
+        return error
+    return None
 
 
 def _dialled(instance: Instance, app: str) -> Instance:

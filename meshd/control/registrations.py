@@ -23,10 +23,11 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`withdrawals`: deregistered, but the registry does not know it yet."""
+    """`withdrawals`: deregistered, but the registry does not know it yet; `leaving`: the registry may still have it."""
 
     local: tuple[Local, ...] = ()
     withdrawals: tuple[InstanceKey, ...] = ()
+    leaving: tuple[InstanceKey, ...] = ()
 
 
 class File:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from meshd.control.documents import Documents
+from meshd.control.documents import Documents, Name
 from meshd.control.status import Held, HostStatus, ProxySeen, Rejection
 from meshd.dataplane.client import Dataplane, Refusal
 from policies.compiled import AnyResource
+from registry.interest import Interest
 
 ORIGIN = re.compile(r'"(?:fallback_)?origin":"([^"#]+)#')
 DEFAULT = "default"
@@ -17,7 +18,7 @@ DEFAULT = "default"
 class Snapshot(msgspec.Struct, frozen=True):
     """Documents as they went into one compiled version."""
 
-    documents: dict[str, Held]
+    documents: Mapping[str, Held]
     rejected: dict[str, Rejection]
 
 
@@ -32,10 +33,15 @@ class Report:
         self._waiting: dict[int, Snapshot] = {}
         self._in_force = Snapshot({}, {})
         self.resources: Callable[[], tuple[AnyResource, ...]] = lambda: ()
+        self.interest: Callable[[], Interest] = Interest
+        self.held: Callable[[], frozenset[Name]] = frozenset  # accepted documents that are not compiled with yet
         self.problems: Callable[[], tuple[str, ...]] = lambda: ()
+        self.registries: Callable[[], dict[str, str]] = dict
 
     def compiled(self, version: int) -> None:
-        self._waiting[version] = Snapshot(self._documents.in_force(), self._documents.refused())
+        held = {f"{kind}/{name}" for kind, name in self.held()}
+        documents = {name: one for name, one in self._documents.in_force().items() if name not in held}
+        self._waiting[version] = Snapshot(documents, self._documents.refused())
 
     def applied(self, version: int) -> None:
         found = self._waiting.get(version)
@@ -58,8 +64,10 @@ class Report:
             update=self._dataplane.update,
             documents={name: held for name, held in documents.items() if name not in refused},
             rejected=rejected,
+            interest=self.interest(),
             proxy=ProxySeen(hello.pid, hello.generation, hello.version) if hello is not None else ProxySeen(),
             problems=(*self.problems(), *(reason for reasons in refused.values() for reason in reasons)),
+            registries=self.registries(),
         )
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from registry import keys
 from registry.errors import RegistryError
+from registry.interest import Interest
 from registry.store import Store
 
 EVERY = 1.0  # seconds between two writes at the least
@@ -40,15 +41,21 @@ class ProxySeen(msgspec.Struct, frozen=True):
 
 
 class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The value of `status/proxies/<node>`. Documents by `<kind>/<name>`; `update`: number of the last Update."""
+    """The value of `status/proxies/<node>`. Documents by `<kind>/<name>`; `update`: number of the last Update.
+
+    `interest`: what this host calls and hosts, which says what documents it follows.
+    `registries`: those of the host, where it has several, each with why contact is lost (empty: it is not).
+    """
 
     node: str
     version: str
     update: int = 0
     documents: dict[str, Held] = {}
     rejected: dict[str, Rejection] = {}
+    interest: Interest = Interest(all_policy=True)
     proxy: ProxySeen = ProxySeen()
     problems: tuple[str, ...] = ()
+    registries: dict[str, str] = {}
 
 
 def digest(text: bytes) -> str:

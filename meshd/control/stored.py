@@ -1,4 +1,4 @@
-"""What the registry holds of this host's own instances, followed from the watch of `services/`.
+"""What the registry holds of this host's own instances, followed from the watches of its services.
 
 The fold keeps vanished instances (callers may still use them); to put back what the store lost, a host must know what
 is really there.
@@ -17,11 +17,12 @@ class Stored:
         self._node = node
         self.instances: dict[InstanceKey, Instance] | None = None
 
-    def apply(self, event: WatchEvent) -> bool:
-        """Take in one event of the watch of `services/`; True when something of this host may have moved."""
+    def apply(self, selector: str, event: WatchEvent) -> bool:
+        """Take in one event of a watch of services; True when something of this host may have moved."""
         if isinstance(event, Resync):
             found = (_read(entry.key, entry.value, self._node) for entry in event.entries)
-            self.instances = {one.key: one for one in found if one is not None}
+            others = (one for one in (self.instances or {}).values() if not keys.covers(selector, _key(one.key)))
+            self.instances = {one.key: one for one in (*others, *found) if one is not None}
             return True
         if not isinstance(event, Batch) or self.instances is None:
             return False
@@ -37,6 +38,10 @@ class Stored:
                 self.instances[one.key] = one
                 moved = True
         return moved
+
+
+def _key(key: InstanceKey) -> str:
+    return keys.instance(key.service, key.node, key.id)
 
 
 def _read(key: str, value: bytes, node: str) -> Instance | None:

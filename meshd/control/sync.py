@@ -8,39 +8,35 @@ that holds nothing at all gets what else is known from disk.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from meshd.control import history
 from meshd.control.cold_start import ColdStart
+from meshd.control.compilation import Compilation
 from meshd.control.documents import Documents, Name
 from meshd.control.gate import Gate
 from meshd.control.identity import Identities
 from meshd.control.lease import Lease
 from meshd.control.memory import Memory, Remembered
 from meshd.control.register import Registrar
-from meshd.control.stored import Stored
+from meshd.control.subscriptions import Subscriptions
 from meshd.dataplane.client import Dataplane
-from policies.compile import compile_host
-from policies.compiled import AnyResource
-from policies.context import registered
-from policies.problem import Problem
 from policies.schema.kinds import AnyDocument
 from policies.schema.mesh import Mesh
-from policies.view import Compiled, HostView
-from policies.view import Protocol as Spoken
 from registry import keys
 from registry.brake import MAX_REMOVAL_PERCENT, WINDOW, Limits
 from registry.errors import RegistryError
-from registry.fold import Change, Fold
-from registry.model import Address, Endpoint
+from registry.flap import HALF_LIFE
+from registry.fold import Change, Fold, Verdict
 from registry.store import Alive, Batch, Entry, Lost, Resync, Store, WatchEvent
 from registry.store_id import base
 from registry.watch import Watcher
 
 MERGE = 0.02  # seconds: the longest that an event waits for others to be compiled with it
 SHARE = 4.0  # the wait as a multiple of what compiling took last: a burst costs a fifth of a core at most
+SOON = 0.05  # seconds that the disk waits for the proxy: what is written must not hold up what is pushed
 PATIENCE = 3.0  # seconds without the registry before a start goes on with what the disk knows
 
 
@@ -53,21 +49,10 @@ class Log(Protocol):
 
 
 @dataclass(frozen=True)
-class Place:
-    """What the compiler needs to know of this host."""
-
-    node: str
-    inbound: Address
-    loopback: str
-    access_log: str
-
-
-@dataclass(frozen=True)
 class Parts:
     """What a Sync joins together."""
 
     fold: Fold
-    stored: Stored
     watcher: Watcher
     store: Store
     registrar: Registrar
@@ -77,36 +62,14 @@ class Parts:
     lease: Lease
     memory: Memory
     cold_start: ColdStart
-
-
-class Endpoints(Mapping[str, tuple[Endpoint, ...]]):
-    """Endpoints by service at one moment, folded when asked for: a host needs few of a mesh's services."""
-
-    def __init__(self, fold: Fold, now: float) -> None:
-        self._fold = fold
-        self._now = now
-        self._services = fold.services
-        self._found: dict[str, tuple[Endpoint, ...]] = {}
-
-    def __getitem__(self, service: str) -> tuple[Endpoint, ...]:
-        if service not in self._services:
-            raise KeyError(service)
-        if service not in self._found:
-            self._found[service] = self._fold.endpoints(service, self._now)
-        return self._found[service]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._services))
-
-    def __len__(self) -> int:
-        return len(self._services)
+    compilation: Compilation
+    subscriptions: Subscriptions
 
 
 class Sync:
-    """Owns the fold and what is compiled from it. `clock` is monotonic; `on_compiled` is told each version."""
+    """Owns the fold and when it is compiled. `clock` is monotonic."""
 
-    def __init__(self, place: Place, parts: Parts, log: Log, clock: Callable[[], float]) -> None:
-        self._place = place
+    def __init__(self, parts: Parts, log: Log, clock: Callable[[], float]) -> None:
         self._parts = parts
         self._log = log
         self._clock = clock
@@ -118,32 +81,25 @@ class Sync:
         self._cold = True  # nobody has looked for a saved snapshot yet
         self._compiled_at = clock() - MERGE
         self._merge = MERGE
-        self._meshed: frozenset[str] = frozenset()
-        self._spoken: dict[str, Spoken] = {}
-        self.version = 0
         self.index = 0
-        self.problems: tuple[Problem, ...] = ()
-        self.resources: tuple[AnyResource, ...] = ()
-        self.on_compiled: Callable[[int], None] = lambda version: None
         self.on_trust: Callable[[], None] = lambda: None
         self.on_contact: Callable[[], None] = lambda: None
+        self.on_event: Callable[[str, WatchEvent], None] = lambda prefix, event: None
 
     def load(self) -> None:
         """What was known before a restart, until the registry says otherwise."""
         remembered = self._parts.memory.load()
         if self._parts.memory.problem:
             self._log.error("memory lost", problem=self._parts.memory.problem)
-        self._meshed, self._spoken = remembered.meshed, remembered.spoken
+        compilation = self._parts.compilation
+        compilation.meshed, compilation.spoken = remembered.meshed, remembered.spoken
+        compilation.on_learnt = self._save.set
         self._parts.fold.pinned = remembered.store_id
         self._parts.identities.learn({}, remembered.revocations)
 
     def poke(self) -> None:
         """Something of this host changed: instances, certificates, or the proxy was attached."""
-        self._dirty.set()
-
-    def access_log(self, path: str) -> None:
-        """Where the proxy writes its access log from now on; empty: its stdout."""
-        self._place = replace(self._place, access_log=path)
+        self._parts.subscriptions.moved()
         self._dirty.set()
 
     # ---- events in --------------------------------------------------------------------------------------------------
@@ -151,22 +107,27 @@ class Sync:
     async def follow(self) -> None:
         """Take in the watcher's events, for ever."""
         fold, events = self._parts.fold, self._parts.watcher.events
+        self._subscribe()
         while True:
-            due = self._gate.deadline()
+            due = earliest(self._gate.deadline(), fold.next_settled())
             ready = self._gate.overdue(self._clock())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
                     prefix, event = await events.get()
-                    if prefix in fold.unreachable and not isinstance(event, Lost):
+                    if prefix in fold.unreachable and _in_contact(event):
                         self.on_contact()  # now, not when the gate opens: the watch of the id may be in a pause
                     ready += self._gate.admit(prefix, event, self._clock())
             for one in ready:
                 self._take(*one)
+            self._moved(fold.settle(self._clock()))
+            if self._dirty.is_set() and self._pause() <= 0 and self._may_compile() and not self._silent():
+                self._compile()  # here and now: `run` would have its turn after everybody else whom the event woke
 
     def _take(self, prefix: str, event: WatchEvent) -> None:
         parts = self._parts
         before = bool(parts.fold.unreachable), parts.fold.complete
-        if prefix in parts.fold.unreachable and not isinstance(event, Lost):
+        listed = len(parts.fold.listed)
+        if prefix in parts.fold.unreachable and _in_contact(event):
             self.on_contact()
         change = parts.fold.apply(prefix, event, self._clock())
         if isinstance(event, Batch | Resync | Alive):
@@ -175,13 +136,26 @@ class Sync:
         self._say(before)
         if change.store:
             self._store()
+        self._moved(change)
+        if len(parts.fold.listed) != listed or before[0] != bool(parts.fold.unreachable):
+            self._dirty.set()
+            parts.cold_start.changed()
+        self.on_event(prefix, event)
+
+    def explained(self, verdicts: Mapping[Name, Verdict]) -> None:
+        """What is to be made of documents that the store has lost."""
+        self._moved(self._parts.fold.explain(verdicts, self._clock()))
+
+    def _moved(self, change: Change) -> None:
+        parts = self._parts
+        parts.compilation.moved(change)
         if change.documents:
             self._documents()
         if change.trust:
             self._save.set()
             if parts.identities.learn(parts.fold.roots, self._revocations()):
                 self.on_trust()
-        if change or before != (bool(parts.fold.unreachable), parts.fold.complete):
+        if change:
             self._dirty.set()
             parts.cold_start.changed()
 
@@ -193,12 +167,12 @@ class Sync:
 
     def _own(self, prefix: str, event: WatchEvent) -> None:
         """What the registry holds of this host itself."""
-        parts = self._parts
-        if prefix == keys.SERVICES and parts.stored.apply(event) and parts.stored.instances is not None:
-            parts.registrar.seen(parts.stored.instances)
+        parts, stored = self._parts, self._parts.compilation.stored
+        if prefix.startswith(keys.SERVICES) and stored.apply(prefix, event) and stored.instances is not None:
+            parts.registrar.seen(stored.instances)
             self._dirty.set()
         listed = prefix == keys.LEASES and isinstance(event, Batch | Resync)
-        if listed and parts.lease.id is not None and self._place.node not in parts.fold.leases:
+        if listed and parts.lease.id is not None and parts.compilation.node not in parts.fold.leases:
             parts.lease.lost()
 
     def _store(self) -> None:
@@ -227,8 +201,14 @@ class Sync:
                                 version=refused.version, problems=refused.problems)  # fmt: skip
             if name in documents.unreadable:
                 self._look_up.put_nowait(name)
-        self._parts.fold.limits = limits(documents.good)
+        self._parts.fold.limits, self._parts.fold.half_life = limits(documents.good), half_life(documents.good)
         self._save.set()
+        self._parts.subscriptions.moved()
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        """Follow what documents and this host's instances ask for now; nothing is lost of what stays in force."""
+        self._moved(self._parts.subscriptions.refresh())
 
     def _say(self, before: tuple[bool, bool]) -> None:
         lost, complete = before
@@ -246,34 +226,50 @@ class Sync:
     async def run(self) -> None:
         """Compile whenever something moved, for ever."""
         while True:
-            await self._wait()
-            self._dirty.clear()
-            pause = self._compiled_at + self._merge - self._clock()
-            if pause > 0:
-                await asyncio.sleep(pause)
-                self._dirty.clear()
-            self._parts.fold.expire(self._clock())
+            if not await self._wait():
+                continue
+            self._subscribe()
+            if self._pause() > 0:
+                await asyncio.sleep(self._pause())
             if self._silent():
                 await self._restore()
-            if self._may_compile():
-                self._compile()
+            self._compile()
 
-    async def _wait(self) -> None:
-        """Until something moved, a suspect's time is over, or an empty proxy has waited long enough."""
+    def _pause(self) -> float:
+        """Seconds for which an event waits for others to be compiled with it."""
+        return self._compiled_at + self._merge - self._clock()
+
+    def _compile(self) -> None:
+        """What has moved until now, if it may be compiled."""
+        self._dirty.clear()
+        self._parts.compilation.moved(self._parts.fold.expire(self._clock()))
+        self._subscribe()
+        if self._may_compile():
+            began = self._compiled_at = self._clock()
+            self._parts.compilation.compile()
+            self._merge = min(MERGE, SHARE * (self._clock() - began))
+
+    async def _wait(self) -> bool:
+        """Until something moved, a suspect's time is over, or an empty proxy has waited long enough. False: what moved
+        is compiled already."""
         now = self._clock()
-        deadlines = [self._parts.fold.next_deadline(now)]
-        if not self._parts.fold.usable:
+        deadlines = [self._parts.fold.next_deadline(now), self._parts.subscriptions.next_deadline()]
+        if not self._parts.subscriptions.begun:
             deadlines.append(self._started + PATIENCE if self._cold else now + PATIENCE / 3)
         known = [deadline for deadline in deadlines if deadline is not None]
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(max(0.0, min(known) - now) if known else None):
                 await self._dirty.wait()
+        except TimeoutError:
+            return True
+        return self._dirty.is_set()
 
     def _silent(self) -> bool:
         """The registry has not listed everything in time, or not as ours, and nobody has asked for the snapshot."""
         fold = self._parts.fold
         waited = self._clock() - self._started >= PATIENCE
-        return self._cold and (bool(fold.foreign) if fold.complete else waited)
+        begun = self._parts.subscriptions.begun or fold.complete
+        return self._cold and (bool(fold.foreign) if begun else waited)
 
     async def _restore(self) -> None:
         """Put the saved snapshot in the place of a registry that is silent."""
@@ -282,80 +278,22 @@ class Sync:
         found = await parts.cold_start.load()
         if found is None:
             return
-        parts.fold.restore(found.entries(), found.vanished, self._clock())
+        restored = parts.fold.restore(found.entries(), found.vanished, self._clock(), found.followed)
+        parts.compilation.moved(restored)
         self.index = max(self.index, found.index)
         self._documents()
+        parts.subscriptions.begun = True  # what the snapshot does not know is held back, service by service
         if parts.identities.learn(parts.fold.roots, self._revocations()):
             self.on_trust()
 
     def _may_compile(self) -> bool:
-        if self._parts.fold.usable:
+        subscriptions = self._parts.subscriptions
+        subscriptions.begun = subscriptions.begun or self._parts.fold.usable
+        if subscriptions.begun:
             return True
         link = self._parts.dataplane.link
         waited = self._clock() - self._started >= PATIENCE
         return waited and bool(self._parts.fold.unreachable) and link is not None and not link.hello.holds
-
-    def _compile(self) -> None:
-        parts = self._parts
-        now = self._compiled_at = self._clock()
-        local = parts.registrar.local
-        registered = parts.stored.instances or {}
-        signable = (one.key for one in local if one.key in registered and registered[one.key].state != "withdrawn")
-        parts.identities.follow((one.key for one in local), signable)
-        compiled = self.compile_for(self._view(now))
-        self.problems = compiled.problems
-        self.resources = (*compiled.resources, *parts.identities.resources(), parts.identities.trust())
-        self.version += 1
-        self.on_compiled(self.version)
-        parts.dataplane.want(self.version, self.resources)
-        self._merge = min(MERGE, SHARE * (self._clock() - now))
-
-    def _view(self, now: float) -> HostView:
-        parts = self._parts
-        self._learn()
-        return HostView(
-            node=self._place.node,
-            trust_domain=parts.identities.trust_domain,
-            inbound=self._place.inbound,
-            loopback=self._place.loopback,
-            local=parts.registrar.local,
-            endpoints=Endpoints(parts.fold, now),
-            documents=self._in_force(),
-            access_log_path=self._place.access_log,
-            unreadable=parts.documents.unreadable,
-            meshed=self._meshed,
-            spoken=self._spoken,
-        )
-
-    @property
-    def _heard_documents(self) -> bool:
-        """From the registry, or from the signed snapshot in its place."""
-        return self._parts.fold.listed | self._parts.fold.restored >= {keys.POLICY, keys.CONFIG}
-
-    def _in_force(self) -> Mapping[Name, AnyDocument]:
-        """Until policy is heard what the disk remembers; nothing where the snapshot must not be used: calls are denied
-        then, and older copies beside it would undo that."""
-        parts = self._parts
-        if self._heard_documents:
-            return parts.documents.good
-        return {} if parts.cold_start.state.word in ("refused", "too old") else parts.documents.remembered()
-
-    def _learn(self) -> None:
-        """What outlives the instances that said it."""
-        instances = self._parts.fold.instances
-        meshed = self._meshed | {key.service for key, one in instances.items() if one.inbound is not None}
-        spoken = self._spoken | {key.service: registered(one) for key, one in instances.items()}
-        if (meshed, spoken) != (self._meshed, self._spoken):
-            self._meshed, self._spoken = meshed, spoken
-            self._save.set()
-
-    def view(self) -> HostView:
-        """This host's view now, for explanations and for what other hosts would compile."""
-        return self._view(self._clock())
-
-    @staticmethod
-    def compile_for(view: HostView) -> Compiled:
-        return compile_host(view)
 
     # ---- beside -----------------------------------------------------------------------------------------------------
 
@@ -363,12 +301,13 @@ class Sync:
         """Write to disk what a restart needs when it changed, off the event loop."""
         while True:
             await self._save.wait()
+            await asyncio.sleep(SOON)
             self._save.clear()
             try:
-                if self._heard_documents:  # before that it would forget what the disk remembers
+                if self._parts.compilation.heard_documents:  # before that it would forget what the disk remembers
                     await asyncio.to_thread(self._parts.documents.save)
-                revocations = dict(self._revocations())
-                remembered = Remembered(revocations, self._meshed, dict(self._spoken), self._parts.fold.pinned)
+                found, revocations = self._parts.compilation, dict(self._revocations())
+                remembered = Remembered(revocations, found.meshed, dict(found.spoken), self._parts.fold.pinned)
                 await asyncio.to_thread(self._parts.memory.save, remembered)
             except RegistryError as error:
                 self._log.error("state cannot be kept on disk", error=str(error))
@@ -391,6 +330,10 @@ class Sync:
                 self._log.error("no valid version is known", document=f"{kind}/{name}")
 
 
+def _in_contact(event: WatchEvent) -> bool:
+    return not isinstance(event, Lost) and not event.lacking
+
+
 def limits(documents: Mapping[Name, AnyDocument]) -> Limits:
     """`Registry{MaxRemovalPercent, Window}` of the mesh document."""
     mesh = documents.get((Mesh.kind, Mesh.kind))
@@ -403,4 +346,15 @@ def limits(documents: Mapping[Name, AnyDocument]) -> Limits:
     )
 
 
-__all__ = ["Change", "Endpoints", "Parts", "Place", "Sync"]
+def half_life(documents: Mapping[Name, AnyDocument]) -> float:
+    """`Registry{FlapHalfLife}` of the mesh document, in seconds."""
+    mesh = documents.get((Mesh.kind, Mesh.kind))
+    found = mesh.registry.flap_half_life_ms if isinstance(mesh, Mesh) else None
+    return HALF_LIFE if found is None else found / 1000
+
+
+def earliest(*deadlines: float | None) -> float | None:
+    return min((one for one in deadlines if one is not None), default=None)
+
+
+__all__ = ["Change", "Parts", "Sync"]

@@ -6,7 +6,7 @@ again until it changes. Trust travels alone and first: nothing else can block a 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -15,6 +15,7 @@ from meshd.dataplane import frames
 from meshd.dataplane.frames import Encoded
 from meshd.dataplane.link import Link
 from policies.compiled import AnyResource, Applied, Config, Drain, Rejected, Stats
+from policies.span import moved
 
 TRUST = "trust/trust"
 
@@ -47,16 +48,21 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def difference(
-    wanted: Mapping[str, Encoded], held: Mapping[str, str], refused: Mapping[str, Refusal], *, fresh: bool
+    wanted: Mapping[str, Encoded | None], held: Mapping[str, str], refused: Mapping[str, Refusal], *, fresh: bool
 ) -> Change:
-    """From what the proxy holds (digest by id) to what is wanted. `fresh`: it has never been configured."""
+    """From what the proxy holds (digest by id) to what is wanted, for the ids of `wanted`; None: it is to go.
+
+    `fresh`: the proxy has never been configured.
+    """
     put = tuple(
         one
         for one in wanted.values()
-        if held.get(one.id) != one.digest and not (one.id in refused and refused[one.id].digest == one.digest)
+        if one is not None
+        and held.get(one.id) != one.digest
+        and not (one.id in refused and refused[one.id].digest == one.digest)
     )
     # A refused resource that was accepted once stays at that version: it is still wanted.
-    delete = tuple(name for name in held if name not in wanted and name != TRUST)
+    delete = tuple(name for name, one in wanted.items() if one is None and name in held and name != TRUST)
     return Change(put, delete, full=fresh)
 
 
@@ -66,9 +72,9 @@ class Dataplane:
     def __init__(self, log: Log, on_applied: Callable[[int], None]) -> None:
         self._log = log
         self._on_applied = on_applied
-        self._known: dict[str, tuple[AnyResource, Encoded]] = {}
-        self._wanted: dict[str, Encoded] | None = None
-        self._trust: Encoded | None = None
+        self._resources: tuple[AnyResource, ...] | None = None
+        self._wanted: dict[str, Encoded] = {}
+        self._stale: dict[str, None] = {}  # ids of which the proxy may hold something else
         self._version = 0
         self._dirty = asyncio.Event()
         self._held: dict[str, str] = {}
@@ -92,6 +98,7 @@ class Dataplane:
     def attach(self, link: Link) -> None:
         self.link = link
         self._held = dict(link.hello.holds)
+        self._stale = dict.fromkeys((*self._held, *self._wanted))
         self.refused.clear()
         self.applied = 0
         self._dirty.set()
@@ -101,17 +108,18 @@ class Dataplane:
         self.link = None
         self.applied = 0
 
-    def want(self, version: int, resources: Iterable[AnyResource]) -> None:
-        """Replace what is wanted. `version` grows with each call; equal resources are not encoded again."""
-        wanted: dict[str, tuple[AnyResource, Encoded]] = {}
-        for resource in resources:
-            name = f"{resource.__struct_config__.tag}/{resource.name}"
-            before = self._known.get(name)
-            wanted[name] = before if before and before[0] == resource else (resource, frames.encode_resource(resource))
-        self._known = wanted
-        trust = wanted.get(TRUST)
-        self._trust = trust[1] if trust else None
-        self._wanted = {name: pair[1] for name, pair in wanted.items() if name != TRUST}
+    def want(self, version: int, resources: tuple[AnyResource, ...]) -> None:
+        """Replace what is wanted. `version` grows with each call; the same objects are not looked at again."""
+        left, came = moved(self._resources or (), resources)
+        for resource in left:
+            name = frames.name(resource)
+            self._wanted.pop(name, None)
+            self._stale[name] = None
+        for resource in came:
+            encoded = frames.encode_resource(resource)
+            self._wanted[encoded.id] = encoded
+            self._stale[encoded.id] = None
+        self._resources = resources
         self._version = version
         self._dirty.set()
 
@@ -121,28 +129,27 @@ class Dataplane:
             await self._dirty.wait()
             self._dirty.clear()
             link = self.link
-            if link is None or self._wanted is None:
+            if link is None or self._resources is None:
                 continue
             try:
-                await self._push(link, self._wanted, self._trust, self._version)
+                await self._push(link, self._version)
             except frames.Broken as error:
                 self._log.error("proxy does not answer", error=str(error))
                 link.close()  # the supervisor dials again or starts another one
 
-    async def _push(self, link: Link, wanted: Mapping[str, Encoded], trust: Encoded | None, version: int) -> None:
+    async def _push(self, link: Link, version: int) -> None:
         fresh = not self._held
-        self.refused = {name: one for name, one in self.refused.items() if name == TRUST or name in wanted}
-        if trust is not None:
-            # Never part of a full update: the roots must be there before the first identity is used.
-            await self._send_all(link, lambda: difference({TRUST: trust}, self._only(TRUST), self.refused, fresh=False))
+        wanted = {name: self._wanted.get(name) for name in self._stale}
+        self._stale = {}  # should this fail, whoever attaches next makes everything stale
+        self.refused = {name: one for name, one in self.refused.items() if name == TRUST or name in self._wanted}
+        # Never part of a full update: the roots must be there before the first identity is used.
+        trust = {TRUST: wanted.pop(TRUST)} if TRUST in wanted else {}
+        await self._send_all(link, lambda: difference(trust, self._held, self.refused, fresh=False))
         await self._send_all(link, lambda: difference(wanted, self._held, self.refused, fresh=fresh))
         if self.link is link:
             self.reload_ok = not self.refused
             self.applied = version
             self._on_applied(version)
-
-    def _only(self, name: str) -> dict[str, str]:
-        return {name: self._held[name]} if name in self._held else {}
 
     async def _send_all(self, link: Link, change: Callable[[], Change]) -> None:
         """Send, and send again without what was refused, until nothing is left. Ends: each round refuses one more."""

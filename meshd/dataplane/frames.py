@@ -26,10 +26,14 @@ class Encoded(msgspec.Struct, frozen=True):
     text: bytes
 
 
+def name(resource: AnyResource) -> str:
+    """A resource's identity."""
+    return f"{resource.__struct_config__.tag}/{resource.name}"
+
+
 def encode_resource(resource: AnyResource) -> Encoded:
     text = msgspec.json.encode(resource)
-    kind = resource.__struct_config__.tag
-    return Encoded(f"{kind}/{resource.name}", hashlib.sha256(text).hexdigest()[:32], text)
+    return Encoded(name(resource), hashlib.sha256(text).hexdigest()[:32], text)
 
 
 def encode_update(update: int, put: Iterable[Encoded], delete: Iterable[str], full: bool) -> bytes:

@@ -43,6 +43,8 @@ class Facts:
     staleness: dict[str, float] = field(default_factory=dict)  # seconds by service
     held: dict[str, str] = field(default_factory=dict)  # why, by prefix
     braked: dict[str, int] = field(default_factory=dict)  # instances by service
+    damped: dict[str, int] = field(default_factory=dict)  # instances by service
+    reconcile_differences: int = 0
     foreign: bool = False
     snapshot_age: float = -1.0  # seconds; negative: there is none
     snapshot_in_use: bool = False
@@ -82,6 +84,12 @@ def traffic(stats: Stats) -> Iterator["Metric"]:
     for one in stats.attempts:
         attempts.add_metric((one.source, one.destination, one.outcome), one.count)
     yield attempts
+    probes = CounterMetricFamily(
+        "meshd_suspect_probes", "Handshakes with endpoints that the registry lost.", labels=("destination", "result")
+    )
+    for probe in stats.probes:
+        probes.add_metric((probe.service, probe.result), probe.count)
+    yield probes
     yield _named("meshd_retry_budget_exhausted", "Retries not made: the budget was used up.", "destination",
                  ((one.name, one.count) for one in stats.retry_budget_exhausted))  # fmt: skip
     yield _named("meshd_denied", "Requests and connections denied, by intention.", "intention",
@@ -176,6 +184,13 @@ def _doubts(facts: Facts) -> Iterator["Metric"]:
     braked = {service: float(count) for service, count in facts.braked.items()}
     yield _stamps("meshd_registry_brake_held", "Instances in use although too many vanished at once.", "service",
                   braked)  # fmt: skip
+    damped = {service: float(count) for service, count in facts.damped.items()}
+    yield _stamps("meshd_registry_damped", "Instances held back because they flap.", "service", damped)
+    yield CounterMetricFamily(
+        "meshd_registry_reconcile_differences",
+        "Keys that a watch had missed, made good by a listing.",
+        value=facts.reconcile_differences,
+    )
 
 
 def _snapshot(facts: Facts) -> Iterator["Metric"]:

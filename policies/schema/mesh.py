@@ -28,11 +28,12 @@ class Tracing:
 @dataclass(frozen=True, kw_only=True)
 class Registry:
     """What hosts make of a registry that loses much or stays away. None: the default of `registry.brake` and of
-    `meshd.control.cold_start`. `max_removal` in hundredths of a percent."""
+    `meshd.control.cold_start`. `max_removal` in hundredths of a percent; `flap_half_life_ms` 0: nothing is damped."""
 
     max_removal: int | None = None
     window_ms: int | None = None
     max_snapshot_age_ms: int | None = None
+    flap_half_life_ms: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +67,21 @@ def _age(value: Scalar) -> int:
     return values.duration(value, low=1000, high=MAX_AGE_MS)
 
 
+MAX_HALF_LIFE_MS = 3_600_000  # RFC 2439 holds a route for four half-lives: longer ones would outlive their cause
+
+
+def _half_life(value: Scalar) -> int:
+    return values.duration(value, low=0, high=MAX_HALF_LIFE_MS)
+
+
 REGISTRY = Shape(
     Registry,
     (
         Field("MaxRemovalPercent", "max_removal", scalar(values.percent)),
         Field("Window", "window_ms", scalar(values.duration)),
         Field("MaxSnapshotAge", "max_snapshot_age_ms", scalar(_age)),
+        Field("FlapHalfLife", "flap_half_life_ms", scalar(_half_life)),
     ),
-    later=("FlapHalfLife",),
 )
 
 SHAPE = Shape(

@@ -46,6 +46,7 @@ class ServiceDefaults(Base):
     max_inbound_connections: int = 0  # 0: no limit
     local_connect_timeout_ms: int | None = None
     local_request_timeout_ms: int | None = None
+    registries: tuple[str, ...] = ()  # where its instances are registered; none: in the home registry
 
 
 HEALTH = Shape(
@@ -108,6 +109,7 @@ SHAPE = Shape(
         Field("LocalConnectTimeoutMs", "local_connect_timeout_ms", scalar(values.milliseconds)),
         Field("LocalRequestTimeout", "local_request_timeout_ms", scalar(values.duration)),
         Field("LocalRequestTimeoutMs", "local_request_timeout_ms", scalar(values.milliseconds)),
+        Field("Registries", "registries", list_of(scalar(values.registry_name))),
     ),
     later=(
         "RateLimits",

@@ -167,6 +167,13 @@ def service_name(value: Scalar) -> str:
     return value.text
 
 
+def registry_name(value: Scalar) -> str:
+    """As hosts' configurations name it; which ones a host has is known there alone."""
+    if not keys.valid_name(value.text):
+        raise Refused(f"{shown(value.text)} is no name of a registry", "1 to 128 of [A-Za-z0-9._-]")
+    return value.text
+
+
 def service_or_any(value: Scalar) -> str:
     """A service's name or `*`."""
     return value.text if value.text == "*" else service_name(value)

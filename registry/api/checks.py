@@ -7,6 +7,7 @@ https://developer.hashicorp.com/consul/api-docs/agent/check#register-check
 
 import ipaddress
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,7 +25,7 @@ FIELDS = (
 )  # fmt: skip
 EXEC = ("Args", "ScriptArgs", "Script", "DockerContainerID", "Shell")
 TARGETS = ("HTTP", "TCP", "GRPC", "TTL")
-LATER = ("GRPCUseTLS", "AliasNode", "AliasService", "Body", "TLSSkipVerify", "TLSServerName", "H2PING", "UDP")
+LATER = ("AliasNode", "AliasService", "Body", "H2PING", "UDP")
 METHODS = ("GET", "HEAD", "POST", "PUT", "OPTIONS")
 HEALTH: tuple[Health, ...] = ("passing", "warning", "critical")
 
@@ -44,7 +45,7 @@ def read(value: Json, path: str, own: frozenset[str]) -> Check:
                 join(path, name),
                 "write it in the host's configuration, or use HTTP, TCP, GRPC or TTL",
             )
-    fields.absent(found, path, LATER, "use HTTP, TCP, GRPC (without TLS) or TTL")
+    fields.absent(found, path, LATER, "use HTTP, TCP, GRPC or TTL")
     given = [name for name in TARGETS if found.get(name) not in (None, "")]
     if len(given) != 1:
         raise Refused(
@@ -53,16 +54,30 @@ def read(value: Json, path: str, own: frozenset[str]) -> Check:
     return _read(found, path, own)
 
 
+@dataclass(frozen=True)
+class Given:
+    """The fields of one check. All methods raise Refused."""
+
+    found: Mapping[str, Json]
+    path: str
+
+    def seconds(self, name: str, default: float) -> float:
+        value = self.found.get(name)
+        return fields.duration(value, join(self.path, name)) if value not in (None, "") else default
+
+    def text(self, name: str, default: str = "") -> str:
+        return fields.string(self.found.get(name, default), join(self.path, name)) or default
+
+    def count(self, name: str) -> int:
+        return fields.integer(self.found.get(name, 0), join(self.path, name), 0, 1000)
+
+    def flag(self, name: str) -> bool:
+        return fields.boolean(self.found.get(name, False), join(self.path, name))
+
+
 def _read(found: Mapping[str, Json], path: str, own: frozenset[str]) -> Check:
-    def seconds(name: str, default: float) -> float:
-        return fields.duration(found[name], join(path, name)) if found.get(name) not in (None, "") else default
-
-    def text(name: str, default: str = "") -> str:
-        return fields.string(found.get(name, default), join(path, name)) or default
-
-    def count(name: str) -> int:
-        return fields.integer(found.get(name, 0), join(path, name), 0, 1000)
-
+    given = Given(found, path)
+    text, seconds, count, flag = given.text, given.seconds, given.count, given.flag
     http, tcp, grpc, ttl = text("HTTP"), text("TCP"), text("GRPC"), seconds("TTL", 0.0)
     if not ttl:
         kind = "HTTP" if http else "GRPC" if grpc else "TCP"
@@ -70,6 +85,7 @@ def _read(found: Mapping[str, Json], path: str, own: frozenset[str]) -> Check:
         _target(http or f"tcp://{tcp or grpc.partition('/')[0]}", join(path, kind), own, wants_port=not http)
         if "Interval" not in found or seconds("Interval", 0.0) < 0.1:
             raise Refused("Interval must be at least 100ms for checks that probe", join(path, "Interval"), '"10s"')
+    _tls(found, path, http, grpc)
     method, status = text("Method", "GET").upper(), text("Status", "critical")
     if method not in METHODS:
         raise Refused(f"Method {method!r}", join(path, "Method"), ", ".join(METHODS))
@@ -81,6 +97,9 @@ def _read(found: Mapping[str, Json], path: str, own: frozenset[str]) -> Check:
         header=_headers(found.get("Header", {}), join(path, "Header")),
         tcp=tcp,
         grpc=grpc,
+        grpc_tls=flag("GRPCUseTLS"),
+        tls_server_name=text("TLSServerName"),
+        tls_skip_verify=flag("TLSSkipVerify"),
         ttl=ttl,
         interval=seconds("Interval", 10.0),
         timeout=seconds("Timeout", 10.0),
@@ -91,6 +110,16 @@ def _read(found: Mapping[str, Json], path: str, own: frozenset[str]) -> Check:
         status=health(status, join(path, "Status")),
         notes=text("Notes"),
     )
+
+
+def _tls(found: Mapping[str, Json], path: str, http: str, grpc: str) -> None:
+    """Refuse settings of TLS where there is none: whoever wrote them believes otherwise."""
+    if found.get("GRPCUseTLS") and not grpc:
+        raise Refused("GRPCUseTLS means nothing without GRPC", join(path, "GRPCUseTLS"))
+    secure = (grpc and found.get("GRPCUseTLS")) or http.startswith("https:")
+    for name in ("TLSServerName", "TLSSkipVerify"):
+        if found.get(name) and not secure:
+            raise Refused(f"{name} means nothing without TLS", join(path, name), "an https URL, or GRPCUseTLS: true")
 
 
 def health(value: str, path: str) -> Health:

@@ -11,6 +11,7 @@ from typing import Self
 
 import msgspec
 
+from registry import keys
 from registry.backends.sqlite_tables import Changes
 from registry.errors import Unavailable
 from registry.store import Alive, Batch, Entry, Listing, Lost, Resync, WatchEvent
@@ -40,29 +41,30 @@ class ChangeLog:
             self._tell(changes)
 
     def _tell(self, changes: Changes) -> None:
-        for prefix, watches in self._watches.items():
-            part = below(changes, prefix)
+        for selector, watches in self._watches.items():
+            part = below(changes, selector)
             if part is not None:
                 _feed(watches, part)
-        for (prefix, exact), waits in self._waits.items():
-            if touches(changes, prefix, exact):
+        moved = touched(changes)
+        for (prefix, exact), waits in self._waits.items():  # here a prefix may end anywhere, as Consul's may
+            if prefix in moved or (not exact and any(key.startswith(prefix) for key in moved)):
                 _wake(waits, changes.index)
 
-    def since(self, prefix: str, after: int) -> list[Changes] | None:
-        """The changes below a prefix after an index, or None when the log does not reach back (or forward) to it."""
+    def since(self, selector: str, after: int) -> list[Changes] | None:
+        """What a selector sees of the changes after an index; None: the log does not reach so far back, or forward."""
         if not self._known_after <= after <= self.index:
             return None
-        parts = (below(changes, prefix) for changes in self._recent if changes.index > after)
+        parts = (below(changes, selector) for changes in self._recent if changes.index > after)
         return [part for part in parts if part is not None]
 
     def join(self, watch: "PrefixWatch") -> None:
-        self._watches.setdefault(watch.prefix, set()).add(watch)
+        self._watches.setdefault(watch.selector, set()).add(watch)
 
     def leave(self, watch: "PrefixWatch") -> None:
-        watches = self._watches.get(watch.prefix, set())
+        watches = self._watches.get(watch.selector, set())
         watches.discard(watch)
         if not watches:
-            self._watches.pop(watch.prefix, None)
+            self._watches.pop(watch.selector, None)
 
     async def next_touch(self, prefix: str, exact: bool, known: Callable[[], Awaitable[int]], after: int) -> int:
         """`known()` as soon as it is not `after`: now, or with the next change of the prefix."""
@@ -104,9 +106,9 @@ class PrefixWatch:
     """One watch: `async for`, ended by `aclose` (also from another task) or by the store's close."""
 
     def __init__(
-        self, log: ChangeLog, prefix: str, after: int | None, listing: Callable[[], Awaitable[Listing]], pace: Pace
+        self, log: ChangeLog, selector: str, after: int | None, listing: Callable[[], Awaitable[Listing]], pace: Pace
     ) -> None:
-        self.prefix = prefix
+        self.selector = selector
         self._log = log
         self._after = after
         self._listing = listing
@@ -149,7 +151,7 @@ class PrefixWatch:
         self._notify()
 
     def feed(self, changes: Changes) -> None:
-        """Merge a commit's changes below the prefix into what the reader has not taken."""
+        """Merge a commit's changes of its keys into what the reader has not taken."""
         if changes.index <= self._index or self._resync:
             return
         self._index = changes.index
@@ -167,7 +169,7 @@ class PrefixWatch:
 
     def _begin(self) -> None:
         self._begun = True
-        past = self._log.since(self.prefix, self._after) if self._after is not None else None
+        past = self._log.since(self.selector, self._after) if self._after is not None else None
         self._log.join(self)
         if past is None:
             self._resync = True
@@ -217,16 +219,15 @@ class PrefixWatch:
             self._news.set_result(None)
 
 
-def touches(changes: Changes, prefix: str, exact: bool) -> bool:
-    if exact:
-        return any(entry.key == prefix for entry in changes.puts) or prefix in changes.deletes
-    return below(changes, prefix) is not None
+def touched(changes: Changes) -> frozenset[str]:
+    """The keys that a commit has changed."""
+    return frozenset((*(entry.key for entry in changes.puts), *changes.deletes))
 
 
-def below(changes: Changes, prefix: str) -> Changes | None:
-    """The part of a commit that a prefix sees, None if none of it."""
-    puts = tuple(entry for entry in changes.puts if entry.key.startswith(prefix))
-    deletes = tuple(key for key in changes.deletes if key.startswith(prefix))
+def below(changes: Changes, selector: str) -> Changes | None:
+    """The part of a commit that a selector sees, None if none of it."""
+    puts = tuple(entry for entry in changes.puts if keys.covers(selector, entry.key))
+    deletes = tuple(key for key in changes.deletes if keys.covers(selector, key))
     return Changes(changes.index, puts, deletes) if puts or deletes else None
 
 

@@ -25,6 +25,7 @@ from registry.errors import Denied, NotFound, TooLarge, Unavailable
 from registry.store import Alive, Behavior, Entry, Lease, Listing, Lost, Op, Watch, WatchEvent
 
 MAX_VALUE = 512 * 1024  # bytes, Consul's kv_max_value_size
+MAX_WATCHES = 100  # blocking queries of one host: each is a connection, and work for the servers on every write
 MAX_WAIT = 60.0  # seconds: proxies and NATs between drop what is silent for longer
 FIRST_PAUSE = 0.1  # seconds, doubled with each failure, then any part of it (full jitter)
 LONGEST_PAUSE = 10.0
@@ -62,6 +63,7 @@ class ConsulStore:
     """
 
     max_value = MAX_VALUE
+    max_watches: int | None = MAX_WATCHES
 
     def __init__(
         self,
@@ -97,6 +99,12 @@ class ConsulStore:
 
     async def list(self, prefix: str) -> Listing:
         index, entries = await self._read(prefix, (("recurse", "1"),))
+        return Listing(tuple(entries), index)
+
+    async def glance(self, selector: str) -> Listing:
+        """What any server knows, not only the leader: cheap, and perhaps a moment old."""
+        whole = (("recurse", "1"),) if selector.endswith("/") else ()
+        index, entries = await self._read(selector, (*whole, ("stale", "1")))
         return Listing(tuple(entries), index)
 
     async def index(self, prefix: str, *, exact: bool = False) -> int:
@@ -220,16 +228,16 @@ class ConsulStore:
 
     # ---- watches ------------------------------------------------------------------------------------------------
 
-    def watch(self, prefix: str, *, after: int | None = None) -> Watch:
-        return self._watch(prefix, after)
+    def watch(self, selector: str, *, after: int | None = None) -> Watch:
+        return self._watch(selector, after)
 
-    async def _watch(self, prefix: str, after: int | None) -> AsyncGenerator[WatchEvent, None]:
+    async def _watch(self, selector: str, after: int | None) -> AsyncGenerator[WatchEvent, None]:
         view = View(after)
         failures = idle = 0
         while not self._links.closed:
-            asked = time.monotonic()
+            asked, waited = time.monotonic(), view.ask
             try:
-                index, entries = await self._read(prefix, self._poll(view.ask))
+                index, entries = await self._read(selector, self._poll(selector, view.ask))
             except (Unavailable, NotFound, TooLarge) as error:
                 view.forget_index()
                 if self._links.closed:
@@ -242,13 +250,16 @@ class ConsulStore:
             event = view.take(index, entries, lost=failures > 0)
             failures = 0
             if event is not None:
-                idle = idle + 1 if isinstance(event, Alive) and time.monotonic() - asked < self._wait / 2 else 0
+                early = isinstance(event, Alive) and time.monotonic() - asked < self._wait / 2
+                idle = idle + 1 if early else 0
+                if early and waited:
+                    view.forget_index()  # nothing has changed, yet it answers: so does a restored store, with old data
                 yield event
             if idle > 1:  # the server does not block: do not spin
                 await self._backoff.pause(min(0.1, IDLE_PAUSE * idle))
 
-    def _poll(self, index: int) -> tuple[tuple[str, str], ...]:
-        read = (("recurse", "1"),)
+    def _poll(self, selector: str, index: int) -> tuple[tuple[str, str], ...]:
+        read = () if keys.is_key(selector) else (("recurse", "1"),)
         return (*read, ("index", str(index)), ("wait", durations.render(self._wait))) if index else read
 
     async def close(self) -> None:

@@ -16,10 +16,11 @@ import msgspec
 from consul import base  # type: ignore[import-untyped]  # the package has no types
 
 from registry.backends import consul_service
+from registry.backends.consul import MAX_WAIT
 from registry.backends.consul_http import check
 from registry.backends.consul_registry import ConsulRegistry
 from registry.backends.consul_service import CHECK, MAINTENANCE, OURS, HealthRow
-from registry.catalog import DELETE_AFTER, KvCatalog
+from registry.catalog import DELETE_AFTER, RETRY, KvCatalog
 from registry.errors import Conflict, Corrupt, Denied, NotFound, RegistryError, Unavailable
 from registry.model import Address, Instance, InstanceKey, Mesh
 
@@ -47,7 +48,7 @@ class ConsulCatalog(KvCatalog):
         delete_after: float = DELETE_AFTER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(registry, node=node, delete_after=delete_after, clock=clock)
+        super().__init__(registry, delete_after=delete_after, clock=clock)
         self._registry = registry
         self._own_node = node
         self._address = address
@@ -96,7 +97,27 @@ class ConsulCatalog(KvCatalog):
 
     async def run(self) -> None:
         """Delete what was withdrawn, and agentless write the rest again, for ever."""
-        await asyncio.gather(super().run(), self._repeat())
+        await asyncio.gather(super().run(), self._repeat(), self._look())
+
+    async def _look(self) -> None:
+        """Which services have an instance on this host, whoever registered it: those are served too."""
+        index = 0
+        while self.mode == "agent":
+            asked = time.monotonic()
+            try:
+                answer = await self._registry.services.of_node(self._own_node, index, MAX_WAIT)
+            except RegistryError:
+                index = 0
+                await asyncio.sleep(RETRY)
+                continue
+            quick = answer.index == index and time.monotonic() - asked < RETRY
+            index = answer.index if answer.index >= index else 0
+            found = frozenset(map(consul_service.name, answer.names))
+            if found != self.foreign:
+                self.foreign = found
+                self.on_foreign()
+            if quick:
+                await asyncio.sleep(RETRY)  # the server does not block: do not spin
 
     async def _repeat(self) -> None:
         while self.mode == "agentless":
@@ -158,13 +179,23 @@ class ConsulCatalog(KvCatalog):
         if found is None or found.state != "withdrawn":
             return False
         try:
-            if self.mode == "agent":
-                await self._call(f"/v1/agent/service/deregister/{key.id}")
-            else:
-                await self._call("/v1/catalog/deregister", {"Node": key.node, "ServiceID": key.id})
+            await self._deregister(key)
         except (NotFound, Conflict):
             return False
         return True
+
+    async def remove(self, key: InstanceKey) -> None:
+        """Without maintenance first; what is absent is no error."""
+        self._leaving.pop(key, None)
+        self._mine.pop(key, None)
+        with contextlib.suppress(NotFound):
+            await self._deregister(key)
+
+    async def _deregister(self, key: InstanceKey) -> None:
+        if self.mode == "agent":
+            await self._call(f"/v1/agent/service/deregister/{key.id}")
+        else:
+            await self._call("/v1/catalog/deregister", {"Node": key.node, "ServiceID": key.id})
 
     async def _check_agent(self) -> None:
         """An agent registers for its own node: an instance would appear under another name than its certificate's."""

@@ -4,8 +4,8 @@
 watch, a listing and an index of that prefix mean the same on every store. It is written by `consul_catalog` only.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from registry import keys
 from registry.backends.consul import BACKOFF, MAX_WAIT, Backoff, ConsulStore, Found
@@ -13,12 +13,11 @@ from registry.backends.consul_feed import Feed
 from registry.backends.consul_http import Api, Tls
 from registry.backends.consul_services import Services
 from registry.errors import Denied
+from registry.race import first
 from registry.store import Behind, Entry, Listing, Op, Watch
 
 
 class ConsulRegistry(ConsulStore):
-    """`run` follows the catalogue: watches and indexes of `services/` live by it."""
-
     def __init__(
         self,
         addresses: Sequence[str],
@@ -30,16 +29,12 @@ class ConsulRegistry(ConsulStore):
     ) -> None:
         super().__init__(addresses, token=token, ssl=ssl, wait=wait, backoff=backoff)
         self.services = Services(self._api)
-        self.feed = Feed(self.services, wait=self._wait, backoff=backoff)
+        self.feed = Feed(self.services, wait=self._wait, backoff=backoff, closed=lambda: self._links.closed)
 
     @property
     def api(self) -> Api:
         """For requests that no store has a word for."""
         return self._api
-
-    async def run(self) -> None:
-        """Follow the catalogue, for ever."""
-        await asyncio.gather(self.feed.run(), super().run())
 
     def behind(self) -> Behind:
         """Of the last answer about the catalogue: keys are always read as the leader has them."""
@@ -55,7 +50,7 @@ class ConsulRegistry(ConsulStore):
         name = keys.parse_instance(key)
         if name is None:
             return await super().get(key)
-        found = await self.services.service(self.feed.raw(name[0]), 0, 0.0)
+        found = await self.services.service(await self.feed.raw(name[0]), 0, 0.0)
         return found.entries.get(key)
 
     async def list(self, prefix: str) -> Listing:
@@ -63,11 +58,14 @@ class ConsulRegistry(ConsulStore):
             return await super().list(prefix)
         service = _service(prefix)
         if service:
-            found = await self.services.service(self.feed.raw(service), 0, 0.0)
+            found = await self.services.service(await self.feed.raw(service), 0, 0.0)
         else:
             found = await self.services.everything(0, 0.0)
         inside = (key for key in sorted(found.entries) if key.startswith(prefix))
         return Listing(tuple(found.entries[key] for key in inside), found.index)
+
+    async def glance(self, selector: str) -> Listing:
+        return await (self.list if selector.startswith(keys.SERVICES) else super().glance)(selector)
 
     async def transact(self, ops: Sequence[Op]) -> int:
         for op in ops:
@@ -75,42 +73,28 @@ class ConsulRegistry(ConsulStore):
                 raise Denied(f"{op.key}: instances are Consul's own services here: register them with an agent")
         return await super().transact(ops)
 
-    def watch(self, prefix: str, *, after: int | None = None) -> Watch:
-        return self.feed.watch() if prefix == keys.SERVICES else super().watch(prefix, after=after)
+    def watch(self, selector: str, *, after: int | None = None) -> Watch:
+        if not selector.startswith(keys.SERVICES):
+            return super().watch(selector, after=after)
+        return self.feed.watch(_service(selector))
 
     async def index(self, prefix: str, *, exact: bool = False) -> int:
         if prefix.startswith(keys.SERVICES):
-            return self.feed.index(_service(prefix))
+            return await self.feed.index(_service(prefix))
         found = await super().index(prefix, exact=exact)
-        return max(found, self.feed.index()) if not exact and keys.SERVICES.startswith(prefix) else found
+        return max(found, await self.feed.index()) if not exact and keys.SERVICES.startswith(prefix) else found
 
     async def wait_index(self, prefix: str, after: int, *, exact: bool = False) -> int:
-        while prefix.startswith(keys.SERVICES):
-            if (found := self.feed.index(_service(prefix))) != after:
-                return found
-            await self.feed.changed()
+        if prefix.startswith(keys.SERVICES):
+            return await self.feed.wait_index(_service(prefix), after)
         if exact or not keys.SERVICES.startswith(prefix):
             return await super().wait_index(prefix, after, exact=exact)
-        while True:
-            seen = self.feed.index()  # before looking, so that no change falls between
-            stored = await super().index(prefix)
-            if (found := max(seen, stored)) != after:
-                return found
-            await self._either(prefix, stored, seen)
-
-    async def _either(self, prefix: str, stored: int, seen: int) -> None:
-        """Until a key below the prefix or the catalogue changes."""
-        if self.feed.index() != seen:
-            return
-        try:
-            async with asyncio.timeout(None) as limit:
-                self.feed.waking(limit)
-                try:
-                    await super().wait_index(prefix, stored)
-                finally:
-                    self.feed.unwaking(limit)
-        except TimeoutError:
-            return
+        listed, stored = await self.feed.index(), await super().index(prefix)
+        if max(listed, stored) != after:
+            return max(listed, stored)
+        keyed = partial(super().wait_index, prefix, stored)
+        await first(keyed, partial(self.feed.wait_index, "", listed))
+        return await self.index(prefix)
 
     async def _read(self, key: str, params: tuple[tuple[str, str], ...]) -> Found:
         found = await super()._read(key, params)

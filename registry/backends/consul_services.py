@@ -18,6 +18,16 @@ from registry.store import Entry
 
 T = TypeVar("T")
 
+
+class _Named(msgspec.Struct, frozen=True):
+    Service: str
+
+
+class _Node(msgspec.Struct, frozen=True):
+    Services: dict[str, _Named]
+
+
+_NODE = msgspec.json.Decoder(_Node | None)
 _NAMES = msgspec.json.Decoder(dict[str, list[str]])
 _HEALTH = msgspec.json.Decoder(list[HealthRow] | None)
 _DUMP = msgspec.json.Decoder(list[DumpNode] | None)
@@ -50,6 +60,12 @@ class Services:
         if not found:  # the servers' own service is always there: without rights Consul shows nothing
             raise Denied("services: Consul shows none, not even its own: the token may not read services")
         return msgspec.structs.replace(head, names=frozenset(found) - {consul_service.ITSELF})
+
+    async def of_node(self, node: str, after: int, wait: float) -> Answer:
+        """`names`: of services with an instance on this node."""
+        head, found = await self._get(f"/v1/catalog/node/{node}", _reader(f"node {node}", _NODE), after, wait)
+        names = frozenset(one.Service for one in found.Services.values()) if found is not None else frozenset()
+        return msgspec.structs.replace(head, names=names - {consul_service.ITSELF})
 
     async def service(self, name: str, after: int, wait: float) -> Answer:
         head, rows = await self.rows(name, after, wait)

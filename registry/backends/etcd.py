@@ -7,6 +7,7 @@ etcd_errors  what refusals mean
 etcd_cells   entries in etcd's keys, transactions, watch events
 etcd_reads   with a leader, and without one
 etcd_watch   one watch
+etcd_together  single keys listed at the same moment, as few transactions
 etcd_stream  the one stream that carries all of them
 
 The index is etcd's revision. A write reads what it is about and is then one transaction guarded by what was read, so
@@ -29,16 +30,17 @@ from registry.backends.etcd_client import COMPACT, GRANT, READ, REVOKE, TIME_TO_
 from registry.backends.etcd_links import Backoff, Links, Tls
 from registry.backends.etcd_reads import Reads
 from registry.backends.etcd_stream import Stream
+from registry.backends.etcd_together import MOST, Together
 from registry.backends.etcd_watch import EtcdWatch, Source, Span
 from registry.backends.etcdpb import etcd_pb2 as pb
 from registry.errors import Conflict, Denied, NotFound, RegistryError, TooLarge, Unavailable
 from registry.store import Batch, Behavior, Behind, Entry, Lease, Listing, Op, Resync
 
 MAX_VALUE = 1 << 20  # bytes; etcd takes requests of 1.5 MiB
-MAX_STEPS = 128  # etcd's --max-txn-ops
 ENDLESS = 9_000_000_000  # seconds: the longest lease that etcd grants
 TRIES = 32  # rounds of a write whose keys change between reading and writing
 ALIVE = 4.0  # seconds between two questions whether the server is still there
+NEVER = 2**62  # a revision that no key has
 LAG = 4096  # keys that may wait for a slow watch before it starts over
 LEASES = 1024  # granted here whose behavior is remembered
 CALLERS = 64  # other callers whose log-ins are kept
@@ -61,6 +63,7 @@ class EtcdStore:
     """
 
     max_value = MAX_VALUE
+    max_watches: int | None = None  # all are on one stream
 
     def __init__(
         self,
@@ -80,6 +83,7 @@ class EtcdStore:
         self._lag = lag
         self._behaviors: dict[str, Behavior] = {}
         self._callers: dict[bytes, Client] = {}
+        self._together = Together(self._read)
 
     def acting_as(self, token: str) -> "EtcdStore":
         """The same connections as another caller, by its `name:password` and rights. Close only the original."""
@@ -90,6 +94,7 @@ class EtcdStore:
             del self._callers[next(iter(self._callers))]
         other = copy.copy(self)
         other._client = client
+        other._together = Together(other._read)
         return other
 
     async def run(self) -> None:
@@ -201,6 +206,12 @@ class EtcdStore:
                 return True
         raise _contended([key])
 
+    async def may_write(self, key: str) -> None:
+        """Raises Denied when this caller may not; writes nothing, since the condition never holds."""
+        put = pb.RequestOp(request_put=pb.PutRequest(key=key.encode()))
+        never = pb.Compare(target=pb.Compare.MOD, result=pb.Compare.EQUAL, key=key.encode(), mod_revision=NEVER)
+        await self._client.call(TXN, pb.TxnRequest(compare=[never], success=[put]))
+
     # ---- leases -------------------------------------------------------------------------------------------------
 
     async def grant(self, ttl: float, *, name: str = "", behavior: Behavior = "delete") -> str:
@@ -272,14 +283,21 @@ class EtcdStore:
 
     # ---- watches ------------------------------------------------------------------------------------------------
 
-    def watch(self, prefix: str, *, after: int | None = None) -> EtcdWatch:
-        return self._watch(_span(prefix, False), prefix, after)
+    def watch(self, selector: str, *, after: int | None = None) -> EtcdWatch:
+        return self._watch(_span(selector, keys.is_key(selector)), selector, after)
 
-    def _watch(self, span: Span, prefix: str, after: int | None) -> EtcdWatch:
+    def _watch(self, span: Span, selector: str, after: int | None) -> EtcdWatch:
         async def listing() -> Listing:
-            return await self.list(prefix)
+            return await (self._one(selector) if keys.is_key(selector) else self.list(selector))
 
         return EtcdWatch(self._stream, Source(span, listing, self._settled, self._backoff, self._lag), after)
+
+    async def _one(self, key: str) -> Listing:
+        """One key as a listing, asked together with others that are listed at the same moment."""
+        cell, revision = await self._together.read(key)
+        if cell is not None and cell.orphaned and await self._settle(cell):
+            cell, revision = await self._together.read(key)
+        return Listing((cell.entry,) if cell is not None else (), revision)
 
     async def compact(self, revision: int) -> None:
         """Forget the history before a revision. Raises NotFound when that is done already."""
@@ -300,8 +318,8 @@ class EtcdStore:
         if len(names) == 1:
             one = await self._client.range(*_span(names[0], True))
             return etcd_cells.cells(one.kvs), one.header.revision
-        if len(names) > MAX_STEPS:
-            raise TooLarge(f"{names[0]}: a transaction of {len(names)} keys, {MAX_STEPS} at most")
+        if len(names) > MOST:
+            raise TooLarge(f"{names[0]}: a transaction of {len(names)} keys, {MOST} at most")
         ranges = [pb.RangeRequest(key=key, range_end=end) for key, end in (_span(name, True) for name in names)]
         request = pb.TxnRequest(success=[pb.RequestOp(request_range=part) for part in ranges])
         answer: pb.TxnResponse = await self._client.call(READ, request)

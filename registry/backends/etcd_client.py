@@ -12,7 +12,7 @@ from registry.backends import etcd_errors
 from registry.backends.etcd_links import ANSWER, Links, Metadata, Method, Refused, TimedOut
 from registry.backends.etcd_login import Login
 from registry.backends.etcdpb import etcd_pb2 as pb
-from registry.errors import NotFound, Unavailable
+from registry.errors import Denied, NotFound, Unavailable
 
 RANGE = Method("/etcdserverpb.KV/Range", pb.RangeResponse, safe=True)
 STALE = Method("/etcdserverpb.KV/Range", pb.RangeResponse, safe=True, led=False)
@@ -42,6 +42,11 @@ class Client:
             # refused before it was proposed: asking again cannot double anything
             if not await self.login.renew(token):
                 raise refused.error from refused
+        except Denied:
+            # Accounts were switched on since we found none. A server that knows client certificates says no more than
+            # this: without a token it takes the certificate's name for the caller's.
+            if metadata or not await self.login.renew(None):
+                raise
         try:
             return await self._ask(method, request, await self.login.metadata())
         except Refused as refused:

@@ -32,7 +32,7 @@ class Login:
     async def metadata(self) -> Metadata:
         """What a request carries. Raises Denied, Unavailable."""
         if self._doubts != self._links.doubts:
-            self._doubts, self._token = self._links.doubts, None
+            self._doubts, self._token, self._open = self._links.doubts, None, False
         if self._token is None and not self._open:
             await self.renew(None)
         return (("token", self._token),) if self._token else ()

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from registry.backends.etcd_links import Backoff
 from registry.backends.etcd_watch import EtcdWatch
 from registry.backends.etcdpb import etcd_pb2 as pb
 from registry.errors import Denied, NotFound, RegistryError, Unavailable
+from registry.race import first
 from registry.store import Entry
 
 SILENCE = 4.0  # seconds within which a progress request is answered; with the request's own delay below 10
@@ -273,30 +274,3 @@ async def _holds(client: Client, seen: Entry) -> bool:
     except NotFound:  # compacted (or of the future, then the key is not there at this version either)
         kvs = (await client.range(key)).kvs
     return any(kv.mod_revision == seen.version and kv.value == seen.value for kv in kvs)
-
-
-async def first(*parts: Callable[[], Awaitable[End]]) -> End:
-    """Run parts side by side until one ends, and end the others. No part outlives the call."""
-    tasks: list[asyncio.Task[Any] | None] = []
-    ends: list[End] = []
-
-    async def one(part: Callable[[], Awaitable[End]]) -> None:
-        tasks.append(asyncio.current_task())
-        ends.append(await part())
-        raise _Ended
-
-    try:
-        await asyncio.gather(*map(one, parts))
-    except _Ended:
-        pass
-    finally:
-        left = [task for task in tasks if task is not None and not task.done()]
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left)
-    return ends[0]
-
-
-class _Ended(Exception):
-    """A part has ended; its `End` is in the list."""

@@ -34,6 +34,7 @@ class SqliteStore:
     """A `registry.store.SessionStore`. All calls come from one event loop; `run()` ends leases and must be running."""
 
     max_value = MAX_VALUE
+    max_watches: int | None = None
     tick = TICK
 
     def __init__(self, worker: Worker, log: ChangeLog, clock: Callable[[], float], pace: Pace) -> None:
@@ -190,8 +191,11 @@ class SqliteStore:
 
     # ---- watches ------------------------------------------------------------------------------------------------
 
-    def watch(self, prefix: str, *, after: int | None = None) -> PrefixWatch:
-        return PrefixWatch(self._log, prefix, after, lambda: self.list(prefix), self._pace)
+    def watch(self, selector: str, *, after: int | None = None) -> PrefixWatch:
+        async def listing() -> Listing:
+            return await self._worker.read(lambda db: sqlite_tables.selected(db, selector))
+
+        return PrefixWatch(self._log, selector, after, listing, self._pace)
 
     @property
     def watching(self) -> int:

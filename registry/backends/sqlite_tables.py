@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from registry import keys
 from registry.errors import Conflict, NotFound
 from registry.store import Behavior, Entry, Lease, Listing, Op
 
@@ -42,6 +43,14 @@ def listing(db: sqlite3.Connection, prefix: str) -> Listing:
         f"SELECT {COLUMNS} FROM entries WHERE key >= ? AND key < ? ORDER BY key", (prefix, prefix + AFTER_ALL)
     )
     return Listing(tuple(map(_entry, rows)), store_index(db))
+
+
+def selected(db: sqlite3.Connection, selector: str) -> Listing:
+    """What a watch speaks of: all below a prefix, or one key."""
+    if not keys.is_key(selector):
+        return listing(db, selector)
+    found = get(db, selector)
+    return Listing((found,) if found is not None else (), store_index(db))
 
 
 def prefix_index(db: sqlite3.Connection, prefix: str, exact: bool) -> int:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from registry.backends.sqlite import SqliteStore
+from registry.backends.union import Member, UnionStore
 from registry.store import Store
 from tests.fakes.clock import Clock
 
@@ -104,9 +105,21 @@ async def open_sqlite(directory: Path) -> AsyncIterator[Bench]:
         await store().close()
 
 
+@asynccontextmanager
+async def open_union(directory: Path) -> AsyncIterator[Bench]:
+    """Two stores below `services/`; all is written to the first. `tests/property/test_merge.py` has both changing."""
+    home, other = (SqliteStore.open(directory / name, alive=0.2) for name in ("home.db", "other.db"))
+    store = UnionStore((Member("home", home), Member("other", other)))
+    try:
+        yield Bench(store, root="mesh/v1/services/test/")
+    finally:
+        await store.close()
+
+
 LOG = 64
 LAG = 32
 
 BACKENDS = (
     Backend("sqlite", open_sqlite, frozenset({"leases", "time", "locks", "index", "forget", "restart", "lag"})),
+    Backend("union", open_union, frozenset({"locks"})),
 )

@@ -22,6 +22,7 @@ from registry.errors import Conflict, Denied, NotFound, RegistryError, Unavailab
 from registry.model import Address, Check, CheckResult, Instance
 from registry.store import Alive, Batch, Lost, Resync, WatchEvent
 from tests.consul_server import NEWER, OLDER, ConsulServer
+from tests.contract.validators import news
 from tests.fakes.running import running
 from tests.mesh.cluster import random_net
 
@@ -82,7 +83,7 @@ async def mesh(
     store._wait = store.feed._wait = wait
     catalog._delete_after = 0.5
     opened = Mesh(store, catalog)
-    async with running(store.run(), catalog.run()), aclosing(opened.events):  # type: ignore[type-var]  # a generator
+    async with running(catalog.run()), aclosing(opened.events):  # type: ignore[type-var]  # a generator
         try:
             yield opened
         finally:
@@ -187,6 +188,7 @@ async def test_maintenance_that_consul_maint_switched_on_is_not_ours_to_end(
 ) -> None:
     wanted = instance("agent", "ops", "ops")
     async with mesh(consul, tmp_path, "agent") as host:
+        await host.until(Resync)
         await host.catalog.register(wanted)
         consul.command("maint", "-enable", "-service", "ops", "-reason", "by hand")
         await host.catalog.register(wanted)
@@ -289,7 +291,11 @@ async def test_without_a_token_everything_is_denied_and_nothing_looks_empty(
 ) -> None:
     """Consul lists nothing where a token may not read; that must not pass for an empty mesh."""
     async with mesh(consul, tmp_path, token="0a1b2c3d-0000-0000-0000-000000000000") as host:
-        assert isinstance(await host.until(Lost), Lost)
+        with pytest.raises(Denied):
+            await host.until(Resync)
+        async with aclosing(host.store.watch(f"{keys.SERVICES}api/")) as events:
+            with pytest.raises(Denied):
+                await events.__anext__()
         with pytest.raises(Denied):
             await host.store.list(keys.POLICY)
         with pytest.raises(Denied):
@@ -386,22 +392,48 @@ async def test_the_age_of_what_is_read_is_known(consul: ConsulServer, tmp_path: 
         assert 0 <= host.store.feed.age < 60
 
 
-async def test_beyond_a_hundred_services_one_query_brings_them_all(consul: ConsulServer, tmp_path: Path) -> None:
+async def test_a_service_and_everything_are_followed_side_by_side(consul: ConsulServer, tmp_path: Path) -> None:
+    """One query a service, told of that service alone; one query brings all of them."""
+
     def register(name: str) -> None:
         consul.call("PUT", "/v1/agent/service/register", {"Name": name, "Port": 1, "Address": "10.0.0.9"})
 
     async with mesh(consul, tmp_path) as host:
-        before = await host.listed()
-        for n in range(101):
-            await asyncio.to_thread(register, f"many-{n}")
-        seen: set[str] = set()
-        while len(seen) < 101:
-            seen |= {one.service for one in puts(await host.change()) if one.service.startswith("many-")}
-        register("many-late")
-        while [one.service for one in puts(await host.change())] != ["many-late"]:
-            pass
-        assert before.keys() <= host.store.feed.picture.entries.keys()
-        for name in [*(f"many-{n}" for n in range(101)), "many-late"]:
-            await asyncio.to_thread(consul.call, "PUT", f"/v1/agent/service/deregister/{name}")
-        while any("/many-" in key for key in host.store.feed.picture.entries):
-            await host.change()
+        await host.listed()
+        one = host.store.watch(f"{keys.SERVICES}many-0/")
+        async with aclosing(one):
+            first = await news(one)
+            assert isinstance(first, Resync)
+            assert first.entries == ()
+            for n in range(3):
+                await asyncio.to_thread(register, f"many-{n}")
+            seen: set[str] = set()
+            while len(seen) < 3:
+                seen |= {found.service for found in puts(await host.change()) if found.service.startswith("many-")}
+            told = await news(one)
+            assert isinstance(told, Batch)
+            assert {found.service for found in puts(told)} == {"many-0"}
+            for n in range(3):
+                await asyncio.to_thread(consul.call, "PUT", f"/v1/agent/service/deregister/many-{n}")
+            marked, gone = await news(one), await news(one)
+            assert isinstance(marked, Batch)
+            assert {found.state for found in puts(marked)} == {"withdrawn"}
+            assert isinstance(gone, Batch)
+            assert len(gone.deletes) == 1
+
+
+async def test_services_of_this_node_are_found_whoever_registered_them(consul: ConsulServer, tmp_path: Path) -> None:
+    async with mesh(consul, tmp_path, "agent") as host:
+        found = asyncio.Event()
+        host.catalog.on_foreign = found.set
+        await asyncio.to_thread(consul.call, "PUT", "/v1/agent/service/register", {"Name": "odd name", "Port": 1})
+        async with asyncio.timeout(30):
+            while not any(name.startswith("odd-name-") for name in host.catalog.foreign):
+                found.clear()
+                await found.wait()
+        name = next(name for name in host.catalog.foreign if name.startswith("odd-name-"))
+        async with aclosing(host.store.watch(f"{keys.SERVICES}{name}/")) as watch:
+            event = await news(watch)
+        assert isinstance(event, Resync)
+        assert [values.read_instance(one.key, one.value).service for one in event.entries] == [name]
+        await asyncio.to_thread(consul.call, "PUT", "/v1/agent/service/deregister/odd%20name")

@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from registry.blocking import wait_change
-from registry.store import Alive, Batch, Indexed, Op, Resync
+from registry.store import Alive, Batch, Entry, Indexed, Op, Resync, WatchEvent
 from tests.contract.backends import Bench, needs
 from tests.contract.validators import PATIENCE, Truth, collect, news, ordered, reliable, unique
 
@@ -54,6 +54,65 @@ async def test_what_happens_beside_the_prefix_is_not_seen(bench: Bench) -> None:
         event = await news(watch)
     assert isinstance(event, Batch)
     assert [entry.key for entry in event.puts] == [bench.root + "in/a"]
+
+
+async def test_a_watch_of_one_key_sees_that_key_alone(bench: Bench) -> None:
+    key = bench.root + "web"
+    beside = ("web2", "web/a", "we", "web-")
+    for name in beside:
+        await bench.store.put(bench.root + name, b"0")
+    async with aclosing(bench.store.watch(key)) as watch:
+        first = await news(watch)
+        assert isinstance(first, Resync)
+        assert first.entries == ()
+        for name in beside:
+            await bench.store.put(bench.root + name, b"1")
+        await bench.store.put(key, b"1")
+        put = await news(watch)
+        await bench.store.delete(bench.root + "web2")
+        await bench.store.delete(key)
+        gone = await news(watch)
+    assert isinstance(put, Batch)
+    assert [(entry.key, entry.value) for entry in put.puts] == [(key, b"1")]
+    assert put.deletes == ()
+    assert isinstance(gone, Batch)
+    assert (gone.puts, gone.deletes) == ((), (key,))
+
+
+async def test_a_watch_of_one_key_lists_it_and_resumes(bench: Bench) -> None:
+    key = bench.root + "store-id"
+    await bench.store.put(key, b"1")
+    await bench.store.put(key + "2", b"1")
+    async with aclosing(bench.store.watch(key)) as watch:
+        seen = await news(watch)
+    assert isinstance(seen, Resync)
+    assert [entry.key for entry in seen.entries] == [key]
+    await bench.store.put(key + "2", b"2")
+    await bench.store.put(key, b"2")
+    events = await collect(bench.store, key, after=seen.index, last=key)
+    ordered(events)
+    unique(events)
+    assert {entry.key for event in events if isinstance(event, Batch | Resync) for entry in entries(event)} == {key}
+
+
+async def test_many_keys_are_watched_side_by_side(bench: Bench) -> None:
+    names = [f"{bench.root}k{n}" for n in range(40)]
+    await asyncio.gather(*(bench.store.put(name, b"0") for name in names[::2]))
+    watches = [bench.store.watch(name) for name in names]
+    try:
+        first = await asyncio.gather(*map(news, watches))
+        assert [len(entries(event)) for event in first] == [1, 0] * 20
+        await bench.store.transact([Op(key=name, value=b"1") for name in names])
+        second = await asyncio.gather(*map(news, watches))
+    finally:
+        for watch in watches:
+            await watch.aclose()
+    assert [[entry.key for entry in entries(event)] for event in second] == [[name] for name in names]
+
+
+def entries(event: WatchEvent) -> tuple[Entry, ...]:
+    assert isinstance(event, Batch | Resync)
+    return event.puts if isinstance(event, Batch) else event.entries
 
 
 async def test_a_watch_resumes_behind_the_index_that_it_is_given(bench: Bench) -> None:

@@ -1,6 +1,7 @@
 /* The whole content of the test image: answers every request with 200 and "ok" on the port that it is given.
  *
  *     app PORT [SECONDS]
+ *     app probe FILE        ends with 0 if the file exists, else 1: for a HEALTHCHECK
  *
  * After SIGTERM it goes on answering for SECONDS, as an application does that drains, and ends. As process 1 of a
  * container it must handle the signal itself: the kernel's default action does not apply to it. */
@@ -35,6 +36,8 @@ int main(int argc, char **argv) {
 
     if (argc < 2)
         return 2;
+    if (argc == 3 && strcmp(argv[1], "probe") == 0)
+        return access(argv[2], F_OK) == 0 ? 0 : 1;
     place.sin_port = htons((unsigned short)atoi(argv[1]));
     seconds = argc > 2 ? atoi(argv[2]) : 0;
     sigaction(SIGTERM, &on_term, NULL);

@@ -27,6 +27,8 @@ from tests.tools import tool
 
 START = 30.0  # seconds until the daemon answers; the first start of a machine takes some
 IMAGE = "meshd-test:1"
+PORT = "8080"  # that the image's server listens on
+SECOND = 1_000_000_000  # nanoseconds
 SOURCE = Path(__file__).with_name("app.c")
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 BRIDGE = "com.docker.network.bridge.name"
@@ -137,16 +139,24 @@ class Dockerd:
         name: str,
         labels: Mapping[str, str],
         *,
-        port: int = 8080,
         linger: int = 0,
         publish: Mapping[int, tuple[str, int]] | None = None,
         network: str = "",
+        healthy: Path | None = None,
     ) -> str:
-        """Start the image's server as a container; its id. `publish`: container port -> (host address, host port)."""
-        host = self.client.create_host_config(network_mode=network or self.network, port_bindings=dict(publish or {}))
+        """Start the image's server as a container; its id. `publish`: container port -> (host address, host port).
+
+        `healthy`: the container is healthy, by a HEALTHCHECK, while that file exists.
+        """
+        binds = [f"{healthy.parent}:/state:ro"] if healthy is not None else []
+        host = self.client.create_host_config(
+            network_mode=network or self.network, port_bindings=dict(publish or {}), binds=binds
+        )
+        probe = {"test": ["CMD", "/app", "probe", f"/state/{healthy.name}"], "interval": 200_000_000, "retries": 1,
+                 "timeout": SECOND, "start_period": 0} if healthy is not None else None  # fmt: skip
         made = self.client.create_container(
-            IMAGE, ["/app", str(port), str(linger)], name=name, labels=dict(labels), host_config=host,
-            ports=list(publish or {}),
+            IMAGE, ["/app", PORT, str(linger)], name=name, labels=dict(labels), host_config=host,
+            ports=list(publish or {}), healthcheck=probe,
         )  # fmt: skip
         self.client.start(made["Id"])
         return str(made["Id"])

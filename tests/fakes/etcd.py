@@ -26,6 +26,7 @@ class FakeEtcd:
         self.kvs: list[pb.KeyValue] = []
         self.revision = 10
         self.tokens: list[str] = []  # that are valid
+        self.certified = False  # a request without a token is of the client certificate's name, which may do nothing
         self.stuck: set[str] = set()  # tokens of a store before this one: with them nothing is answered
         self.logins = 0
         self.leases: set[int] = set()
@@ -67,6 +68,8 @@ class FakeEtcd:
         token = dict(context.invocation_metadata()).get("token")
         if token in self.stuck:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "")
+        if self.accounts and token is None and self.certified:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "etcdserver: permission denied")
         if self.accounts and token not in self.tokens:
             await context.abort(*BAD_TOKEN)
 

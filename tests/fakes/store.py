@@ -34,6 +34,7 @@ class MemoryStore:
     """Keys and compare-and-set. `failures` are raised by the next calls, one each; `scripts` are played by watches."""
 
     max_value = 512 * 1024
+    max_watches: int | None = None
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}

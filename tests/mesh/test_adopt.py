@@ -29,7 +29,7 @@ def test_a_wiped_store_is_held_until_the_host_with_the_role_ca_adopts_it(story: 
         assert "meshd_registry_store_foreign 1.0" in host.metrics()
         rows = json.loads(host.meshctl("get", "-o", "json").stdout)
         assert {row["state"] for row in rows} == {"held"}, rows
-    story.a.apply(ALLOW)  # what shall stay is written back first; the router is left out
+    written(story, ALLOW)  # what shall stay is written back first; the router is left out
     mine = story.without_operator()
     refused = story.b.meshctl("registry", "adopt", "--yes", check=False)
     assert refused.returncode == 1, "a host's own rights do not say which store is ours"
@@ -51,6 +51,11 @@ def test_an_operator_with_a_token_of_the_store_adopts_it_from_any_host(story: Th
     story.c.meshctl("registry", "adopt", "--yes")
     story.all_well()
     wait_for("nothing was written back: the call is denied", lambda: http("GET", story.url).status == 403, 20)
+
+
+def written(story: ThreeHosts, document: dict[str, object]) -> None:
+    """An operator's first request with a log-in of before the wipe may cost it, and be made again."""
+    wait_for("written", lambda: story.a.apply(document) is None, 60)
 
 
 def used(story: ThreeHosts, before: dict[str, int]) -> bool:

@@ -17,6 +17,7 @@ from tests.mesh.three_hosts import ThreeHosts, router
 pytestmark = [pytest.mark.mesh, pytest.mark.mesh_long, pytest.mark.timeout(400)]
 
 FROZEN = 15.0  # seconds: longer than a lease (10 s) and than a frozen registry is believed (8 s)
+ENOUGH = 300  # requests seen by the apps after each step
 LOAD = 60.0  # seconds of one run of the load generator
 
 
@@ -28,12 +29,22 @@ class Loads:
         self._running: Load = story.load(LOAD)
         self._reports: list[dict[str, object]] = []
 
+    def __enter__(self) -> "Loads":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._running.stop()
+
     def go_on(self) -> None:
         """Between two steps: see that there is load under the next one."""
+        before = self._story.total()
+        wait_for("load is under way", lambda: self._gone_on(before), 60, every=0.1)
+
+    def _gone_on(self, before: int) -> bool:
         if self._running.ended():
             self._reports.append(self._running.result())
             self._running = self._story.load(LOAD)
-        self._story.under_way()
+        return self._story.total() - before >= ENOUGH
 
     def none_failed(self) -> None:
         self._reports.append(self._running.result())
@@ -47,11 +58,16 @@ def story(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ThreeHosts
 
 
 def test_the_registry_is_killed_frozen_wiped_and_restored_under_load(story: ThreeHosts, tmp_path: Path) -> None:
-    registry = story.registry
-    others = hosts(story)
     backup = tmp_path / "backup"
-    registry.backup(backup)
-    loads = Loads(story)
+    story.registry.backup(backup)
+    with Loads(story) as loads:
+        break_everything(story, loads, backup)
+        loads.none_failed()
+    story.all_well()
+
+
+def break_everything(story: ThreeHosts, loads: Loads, backup: Path) -> None:
+    registry, others = story.registry, hosts(story)
     loads.go_on()
 
     registry.kill()
@@ -89,8 +105,6 @@ def test_the_registry_is_killed_frozen_wiped_and_restored_under_load(story: Thre
     story.in_force("third")
     late = story.serve(story.c, "api-late")
     wait_for("an instance registered after it is used", lambda: story.routed_by() == "third" and late.requests(), 30)
-    loads.none_failed()
-    story.all_well()
 
 
 def hosts(story: ThreeHosts) -> tuple[Host, ...]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -33,19 +34,25 @@ class Story:
         self.url = f"http://{self.b.address}:{UPSTREAM}/"
         wait_for("the call passes", lambda: self.status() == 200, 20)
         for host in (self.b, self.c):
-            wait_for("its snapshot holds it all", lambda at=host: holds(at, b"api-1", b"web-1", b"intentions"), 15)
+            wait_for(
+                "its snapshot holds it all",
+                lambda at=host: holds(at, b"api-1", b"web-1" if at is self.b else b"intentions"),
+                15,
+            )
 
     def status(self) -> int:
         return http("GET", self.url).status
 
     def power_cut(self) -> None:
-        """Every meshd and every proxy ends at once, as when the power goes."""
+        """Every meshd and every proxy ends at once, as when the power goes; RunDir is memory, so it is gone too."""
         for host in self.mesh.hosts.values():
             host.kill()
             for pid in host.proxy_pids():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         wait_for("no proxy runs", lambda: not any(host.proxy_pids() for host in self.mesh.hosts.values()), 10)
+        for host in self.mesh.hosts.values():
+            shutil.rmtree(host.run_dir)
 
 
 def snapshot(host: Host) -> Path:
@@ -55,6 +62,14 @@ def snapshot(host: Host) -> Path:
 def holds(host: Host, *names: bytes) -> bool:
     found = snapshot(host).read_bytes()
     return all(name in found for name in names)
+
+
+def keys(host: Host) -> dict[str, bytes]:
+    """The host's private keys; nobody else may read them."""
+    found = sorted((host.data_dir / "identity").rglob("*.key"))
+    assert len(found) == 2, "of the node and of its one instance"
+    assert {path.stat().st_mode & 0o777 for path in found} == {0o600}
+    return {str(path): path.read_bytes() for path in found}
 
 
 def state(host: Host) -> dict[str, Any]:
@@ -70,6 +85,7 @@ def story(tmp_path: Path) -> Iterator[Story]:
 
 
 def test_calling_and_serving_host_start_from_disk_while_the_registry_stays_down(story: Story) -> None:
+    before = {host.name: keys(host) for host in (story.b, story.c)}
     story.power_cut()
     with pytest.raises(OSError):  # noqa: PT011 - refused or reset, as the kernel likes
         story.status()
@@ -77,6 +93,7 @@ def test_calling_and_serving_host_start_from_disk_while_the_registry_stays_down(
         host.start()
     wait_for("the call passes without any registry", lambda: story.status() == 200, 20)
     for host in (story.b, story.c):
+        assert keys(host) == before[host.name], "a reboot asks for no new identity"
         found = state(host)
         assert found["state"] == "serving"
         assert found["age"] > 0

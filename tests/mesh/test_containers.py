@@ -139,6 +139,31 @@ def test_a_restarted_container_is_back(host: Host, docker: Dockerd, run: Callabl
     wait_for("it passes once more", lambda: "again" in instances(host))
 
 
+def test_a_healthcheck_is_the_check_where_labels_give_none(
+    host: Host, docker: Dockerd, run: Callable[..., str], tmp_path: Path
+) -> None:
+    healthy = tmp_path / "healthy"
+    labels = {name: text for name, text in LABELS.items() if not name.startswith("meshd.check.")}
+    run("checked", labels, healthy=healthy)
+    wait_for("registered, not passing", lambda: "checked" in instances(host, passing=False))
+    assert "checked" not in instances(host)
+    healthy.touch()
+    wait_for("healthy: passing", lambda: "checked" in instances(host), 30)
+    healthy.unlink()
+    wait_for("unhealthy: out of traffic", lambda: "checked" not in instances(host), 30)
+    assert "checked" in instances(host, passing=False)
+
+
+def test_upstreams_of_a_container_on_a_bridge_are_refused_and_it_serves(host: Host, run: Callable[..., str]) -> None:
+    """Nothing would tell who calls there: not even a port of the host's own is opened for it."""
+    port = free_port(host.address)
+    run("bridged", LABELS | {"meshd.upstreams": f"db:{port}"})
+    wait_for("it passes", lambda: "bridged" in instances(host))
+    wait_for("named", lambda: "container bridged: meshd.upstreams: refused" in status(host))
+    with pytest.raises(OSError, match="refused"):
+        http("GET", f"http://{host.address}:{port}/")
+
+
 def test_bad_labels_are_named_and_harm_nobody(host: Host, run: Callable[..., str]) -> None:
     run("good", LABELS)
     run("no-port", {"meshd.service": "api"})

@@ -326,16 +326,16 @@ def test_a_revocation_by_key_ends_live_connections_and_refuses_new_ones(story: S
 
 
 def test_a_frozen_host_is_named_by_apply_wait(story: Story) -> None:
-    document = yaml.safe_dump({"Kind": "service-resolver", "Name": "api", "ConnectTimeout": "3s"})
+    document = yaml.safe_dump({"Kind": "service-defaults", "Name": "api", "LocalConnectTimeout": "3s"})
     story.b.pause()
     try:
         done = story.a.meshctl("apply", "-f", "-", "--wait=1s", stdin=document, check=False)
     finally:
         story.b.resume()
-    assert (done.returncode, "not in force: b: service-resolver/api" in done.stderr) == (1, True), done.stderr
+    assert (done.returncode, "not in force: b: service-defaults/api" in done.stderr) == (1, True), done.stderr
     assert "not in force: a" not in done.stderr
     late: subprocess.CompletedProcess[str] = story.a.meshctl("apply", "-f", "-", "--wait", stdin=document)
     assert "unchanged" in late.stdout
     assert "in force on 2 of 2 hosts: a, b" in late.stdout
-    story.delete("service-resolver/api")
+    story.delete("service-defaults/api")
     assert Path(story.b.data_dir).is_dir()

@@ -6,7 +6,6 @@ from typing import Any
 
 from tests.demo.traffic import Load
 from tests.mesh.cluster import AppProcess, Cluster, Failed, Host, http, wait_for
-from tests.mesh.registries import Breakable
 
 UPSTREAM = 9101
 ALLOW = {"Kind": "service-intentions", "Name": "api", "Sources": [{"Name": "web", "Action": "allow"}]}
@@ -23,7 +22,8 @@ def router(value: str) -> dict[str, object]:
 class ThreeHosts:
     """Up, policy applied, both instances serving."""
 
-    def __init__(self, mesh: Cluster, registry: Breakable) -> None:
+    def __init__(self, mesh: Cluster, registry: Any) -> None:
+        """`registry`: `roles` of host a and `config(host)`; what else it can, the test knows."""
         self.mesh, self.registry = mesh, registry
         self.a = mesh.host("a", Roles=list(registry.roles), Registry=registry.config("a"))
         mesh.init_authority(self.a)
@@ -62,6 +62,11 @@ class ThreeHosts:
     def under_way(self, count: int = 300) -> None:
         before = self.total()
         wait_for("load is under way", lambda: self.total() - before >= count, 30, every=0.1)
+
+    def under_load_nothing_fails(self) -> None:
+        """A thousand requests, as they come."""
+        report = self.load(5).result()
+        assert report["failed"] == 0, report
 
     # -- what a host says
 

@@ -140,8 +140,9 @@ def _upstream(name: str, port: int) -> model.Upstream:
 states: st.SearchStrategy[model.EndpointState] = st.sampled_from(
     ("passing", "warning", "critical", "suspect", "draining")
 )
+endpoint = st.builds(lambda said, state: model.Endpoint(instance=said, state=state), instances(), states)
 endpoints = st.lists(
-    st.builds(lambda said, state: model.Endpoint(instance=said, state=state), instances(), states),
+    endpoint,
     max_size=6,
     unique_by=lambda one: one.instance.key,
 )

@@ -77,25 +77,25 @@ def parsed(said: Iterable[some.Said]) -> dict[tuple[str, str], AnyDocument]:
     return {key: document for key, document in found.items() if document is not None}
 
 
-def compiled(
-    said: Iterable[some.Said], endpoints: Iterable[model.Endpoint], node: str = "a", **fields: Any
-) -> Compiled:
+def compiled(said: Iterable[some.Said], endpoints: Iterable[model.Endpoint], **fields: Any) -> Compiled:
+    return compile_host(view(said, endpoints, **fields))
+
+
+def view(said: Iterable[some.Said], endpoints: Iterable[model.Endpoint], node: str = "a", **fields: Any) -> HostView:
     by_service: dict[str, tuple[model.Endpoint, ...]] = {}
-    for endpoint in endpoints:
+    for endpoint in sorted(endpoints, key=lambda one: one.instance.key):
         service = endpoint.instance.service
         by_service[service] = (*by_service.get(service, ()), endpoint)
     local = tuple(endpoint.instance for endpoint in endpoints if endpoint.instance.node == node)
-    return compile_host(
-        HostView(
-            node=node,
-            trust_domain="mesh.local",
-            inbound=model.Address(address="127.0.0.1", port=15443),
-            local=local,
-            endpoints=by_service,
-            documents=parsed(said),
-            wanted=frozenset({"web"}),
-            **fields,
-        )
+    return HostView(
+        node=node,
+        trust_domain="mesh.local",
+        inbound=model.Address(address="127.0.0.1", port=15443),
+        local=local,
+        endpoints=by_service,
+        documents=parsed(said),
+        wanted=frozenset({"web"}),
+        **fields,
     )
 
 
@@ -104,8 +104,9 @@ def test_what_is_compiled_is_the_contract(said: list[some.Said], endpoints: list
     result = compiled(said, endpoints)
     wire = msgspec.json.encode(result.resources)
     assert msgspec.json.decode(wire, type=tuple[AnyResource, ...]) == result.resources
-    names = [(kind_of(resource), resource.name) for resource in result.resources]
-    assert names == sorted(set(names))
+    names = [(kind_of(resource), resource.name.split("/")) for resource in result.resources]
+    assert names == sorted(names)
+    assert len({(kind_of(resource), resource.name) for resource in result.resources}) == len(names)
     check_problems(result.problems)
     for routes in (resource for resource in result.resources if isinstance(resource, Routes)):
         assert routes.rules[-1].match is None

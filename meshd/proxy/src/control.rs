@@ -1,5 +1,7 @@
 //! The control socket without the socket: frames, and the set of resources that the proxy holds.
 
+#[cfg(test)]
+mod changes;
 mod frame;
 mod holder;
 mod saved;
@@ -8,4 +10,4 @@ mod tests;
 
 pub use frame::{FrameDecoder, FrameError, MAX_FRAME, encode};
 pub use holder::{Candidate, Holder};
-pub use saved::{last_path, restore, save};
+pub use saved::{Saver, last_path, restore};

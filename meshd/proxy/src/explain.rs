@@ -139,7 +139,7 @@ impl Walk<'_> {
     }
 
     fn endpoints(&mut self, leg: &Leg, service: &Service, caller: Option<ServiceId>) -> bool {
-        let all = self.tables.leg_endpoints(leg).iter().map(|id| self.tables.endpoint(*id));
+        let all = self.tables.leg_endpoints(leg);
         let mut states = [0usize; 5];
         let mut usable = 0;
         let upstream = service.upstream_for(caller);
@@ -189,7 +189,7 @@ fn name(tables: &Tables, leg: &Leg) -> String {
     let service = tables.service(leg.service);
     match leg.subset {
         None => service.name.to_string(),
-        Some(i) => format!("{} subset {}", service.name, service.subsets[i as usize].name),
+        Some(i) => format!("{} subset {}", service.name, service.subsets[i as usize]),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Stages: `listener identity route authorize retry balance connect exchange`; none imports a later one. Beside the
 //! path: `stream` (bytes), `downstream` (an accepted connection), `http1`, `headers`, `fault`, `clock`, `worker` (a
-//! data thread's own), `shared` (what threads share), `proxy` (the control thread), `runtime` (the threads).
+//! data thread's own), `snapshot` (what threads share), `suspect` and `probe` (endpoints that only their own identity
+//! speaks for), `proxy` (the control thread), `runtime` (the threads).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking"))]
 
 pub mod access_log;
@@ -24,6 +25,7 @@ pub mod identity;
 pub mod listener;
 pub mod logging;
 pub mod metrics;
+pub mod probe;
 pub mod proxy;
 pub mod retry;
 pub mod route;
@@ -32,6 +34,7 @@ pub mod snapshot;
 pub mod spiffe;
 pub mod stack;
 pub mod stream;
+pub mod suspect;
 pub mod sys;
 pub mod tables;
 pub mod worker;

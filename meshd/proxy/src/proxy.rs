@@ -10,13 +10,12 @@ use crate::access_log::Writer;
 use crate::clock::{unix_ms, unix_seconds};
 use crate::config::SCHEMA;
 use crate::config::frames::{Applied, Config, Drain, DrainScope, Event, FromProxy, Hello, Rejected, ToProxy, Update};
-use crate::control::{self, Holder};
+use crate::control::{self, Holder, Saver};
 use crate::events::Events;
-use crate::identity::Keys;
 use crate::logging::log;
+use crate::probe::Prober;
 use crate::runtime::{Common, Threads};
 use crate::snapshot::{Registry, Snapshot};
-use crate::tables::Tables;
 use listeners::Listeners;
 use socket::{Incoming, Meshd};
 use std::io;
@@ -53,6 +52,7 @@ struct Proxy {
     registry: Registry,
     snap: Arc<Snapshot>,
     threads: Rc<Threads>,
+    prober: Prober,
     listeners: Listeners,
     events: Events,
     queue: mpsc::Receiver<Event>,
@@ -60,7 +60,7 @@ struct Proxy {
     log_path: String,
     meshd: Option<Meshd>,
     dialed: bool,
-    unsaved: bool,
+    saver: Saver,
     draining_instances: Vec<(String, Instant)>,
     done_tx: mpsc::Sender<()>,
     draining: bool,
@@ -102,11 +102,8 @@ impl Proxy {
         let (start, started) = (Instant::now(), unix_seconds());
         let (events, queue) = Events::channel();
         let writer = Writer::start()?;
-        let mut registry = Registry::default();
-        let nothing = registry
-            .snapshot(Arc::new(Tables::default()), &Keys::default())
-            .map_err(|e| io::Error::other(e.to_string()))?;
-        let snap = Arc::new(nothing);
+        let registry = Registry::default();
+        let snap = Arc::new(Snapshot::default());
         let common = Common {
             start,
             unix_at_start_ms: unix_ms(),
@@ -115,6 +112,7 @@ impl Proxy {
             first: snap.clone(),
         };
         let threads = Rc::new(Threads::start(options.threads, &common)?);
+        let saver = Saver::start(options.run_dir.clone())?;
         Ok(Proxy {
             options,
             start,
@@ -123,6 +121,7 @@ impl Proxy {
             registry,
             snap,
             threads,
+            prober: Prober::start(start, events.clone())?,
             listeners: Listeners::default(),
             events,
             queue,
@@ -130,7 +129,7 @@ impl Proxy {
             log_path: String::new(),
             meshd: None,
             dialed: false,
-            unsaved: false,
+            saver,
             draining_instances: Vec::new(),
             done_tx,
             draining: false,
@@ -239,7 +238,7 @@ impl Proxy {
             Ok(c) => c,
             Err(r) => return FromProxy::Rejected(r),
         };
-        let snap = match self.registry.snapshot(candidate.tables.clone(), &self.snap.keys) {
+        let snap = match self.registry.snapshot(candidate.tables.clone(), &self.snap) {
             Ok(s) => Arc::new(s),
             Err(e) => {
                 return FromProxy::Rejected(Rejected {
@@ -250,11 +249,12 @@ impl Proxy {
                 });
             }
         };
+        self.prober.follow(&snap);
         self.threads.swap(&snap).await;
-        self.snap = snap;
+        let before = std::mem::replace(&mut self.snap, snap);
+        self.saver.applied(&candidate);
         self.holder.commit(candidate);
-        self.unsaved = true;
-        if !self.draining {
+        if !self.draining && !self.snap.tables.listens_as(&before.tables) {
             self.listeners.want(&self.snap.tables, &self.threads, &self.events);
         }
         let path = self.snap.tables.settings.as_ref().map_or("", |s| &s.access_log.path);
@@ -278,7 +278,6 @@ impl Proxy {
                 } else {
                     log("warning", "no meshd: serving from the saved set", &[("update", &u.update.to_string())]);
                 }
-                self.unsaved = false;
             }
             Ok(None) => {}
             Err(e) => log("error", "the saved set cannot be read", &[("error", &e.to_string())]),
@@ -288,11 +287,6 @@ impl Proxy {
     async fn housekeeping(&mut self, beats: u64) {
         if !self.draining {
             self.listeners.retry(beats, &self.threads, &self.events);
-        }
-        if std::mem::take(&mut self.unsaved)
-            && let Err(e) = control::save(&self.options.run_dir, &self.holder)
-        {
-            log("error", "the applied set cannot be saved", &[("error", &e.to_string())]);
         }
         self.end_drains();
         if beats.is_multiple_of(BEATS_PER_SECOND) {

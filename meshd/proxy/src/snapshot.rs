@@ -1,18 +1,22 @@
 //! What all threads share: one snapshot per update, and the few exact limits that outlive it (carried over by name).
 
-use crate::balance::outlier::{Ejection, Rule};
+mod service;
+
+pub use service::SharedService;
+
+use crate::config::State;
 use crate::identity::Keys;
-use crate::retry::budget::{Budget, History};
-use crate::tables::{Rejection, Tables};
+use crate::retry::budget::History;
+use crate::tables::{Endpoint, Rejection, Service, Tables};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Everything in force, swapped whole. Each thread holds one `Arc` of it, requests borrow.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Snapshot {
     pub tables: Arc<Tables>,
-    pub keys: Keys,
+    pub keys: Arc<Keys>,
     /// By `ServiceId`.
     pub services: Vec<Arc<SharedService>>,
     /// By `InboundId`.
@@ -20,64 +24,9 @@ pub struct Snapshot {
     pub version: u64,
 }
 
-/// A destination's budget and ejections.
-#[derive(Default)]
-pub struct SharedService {
-    pub budget: Budget,
-    ejections: Mutex<HashMap<Box<str>, Ejected>>,
-    /// Grows when `ejections` change; threads look at it once per tick.
-    version: AtomicU64,
-}
-
-impl std::fmt::Debug for SharedService {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SharedService").finish_non_exhaustive()
-    }
-}
-
-#[derive(Clone, Copy, Default)]
-struct Ejected {
-    state: Ejection,
-    announced: bool,
-}
-
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     // a panic aborts the process, so the lock is never poisoned
     m.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl SharedService {
-    /// Ejects `endpoint` if the rule lets it; `total` endpoints are there. Returns for how long.
-    pub fn eject(&self, endpoint: &str, rule: &Rule, total: usize, now_ms: u64) -> Option<u64> {
-        let mut all = lock(&self.ejections);
-        let out = all.values().filter(|e| e.state.active(now_ms)).count();
-        let one = all.entry(endpoint.into()).or_default();
-        let ms = one.state.eject(rule, out, total, now_ms)?;
-        one.announced = true;
-        self.version.fetch_add(1, Relaxed);
-        Some(ms)
-    }
-
-    #[inline]
-    pub fn version(&self) -> u64 {
-        self.version.load(Relaxed)
-    }
-
-    /// Until when an endpoint is out.
-    pub fn ejected_until(&self, endpoint: &str) -> u64 {
-        lock(&self.ejections).get(endpoint).map_or(0, |e| e.state.until_ms)
-    }
-
-    /// Endpoints whose ejection ended since the last call.
-    fn restored(&self, now_ms: u64) -> Vec<Box<str>> {
-        let mut all = lock(&self.ejections);
-        let over = all.iter_mut().filter(|(_, e)| e.announced && !e.state.active(now_ms));
-        over.map(|(name, e)| {
-            e.announced = false;
-            name.clone()
-        })
-        .collect()
-    }
 }
 
 /// A local instance's connection limit.
@@ -119,6 +68,14 @@ impl Drop for Entered {
     }
 }
 
+/// The endpoints that the registry has lost, but for those of this host: they are called without a wire. One that is
+/// never called, because its service has meshed instances and it is none, is not asked either.
+pub fn suspects<'t>(t: &'t Tables, s: &'t Service) -> impl Iterator<Item = &'t Endpoint> {
+    let all = if s.suspects > 0 { &s.endpoints[..] } else { &[] };
+    let suspect = all.iter().map(|e| &**e).filter(|e| e.state == State::Suspect);
+    suspect.filter(|e| (e.mesh.is_some() || !s.meshed) && t.inbound_id(&e.name).is_none())
+}
+
 /// What the control thread carries from snapshot to snapshot.
 #[derive(Default)]
 pub struct Registry {
@@ -129,25 +86,40 @@ pub struct Registry {
 
 impl Registry {
     /// Builds the snapshot of `tables`; a rejection names the identity whose TLS cannot be set up.
-    pub fn snapshot(&mut self, tables: Arc<Tables>, before: &Keys) -> Result<Snapshot, Rejection> {
-        let keys = Keys::build(&tables, before)?;
-        let old = std::mem::take(&mut self.services);
-        let mut old: HashMap<_, _> = old.into_iter().collect();
-        let mut services = Vec::with_capacity(tables.services.len());
-        for s in &tables.services {
-            let kept = old.remove(&s.name).unwrap_or_default();
-            services.push(kept.0.clone());
-            self.services.insert(s.name.clone(), kept);
-        }
-        let mut old = std::mem::take(&mut self.inbounds);
-        let mut inbounds = Vec::with_capacity(tables.inbounds.len());
-        for i in &tables.inbounds {
-            let kept = old.remove(&i.name).unwrap_or_default();
-            inbounds.push(kept.clone());
-            self.inbounds.insert(i.name.clone(), kept);
-        }
+    pub fn snapshot(&mut self, tables: Arc<Tables>, before: &Snapshot) -> Result<Snapshot, Rejection> {
+        let keys = Keys::build(&tables, &before.tables, &before.keys)?;
+        let services = self.shared(&tables, before);
+        let inbounds = if Arc::ptr_eq(&tables.inbounds, &before.tables.inbounds) {
+            before.inbounds.clone()
+        } else {
+            let mut old = std::mem::take(&mut self.inbounds);
+            let kept = tables.inbounds.iter().map(|i| (i.name.clone(), old.remove(&i.name).unwrap_or_default()));
+            self.inbounds = kept.collect();
+            tables.inbounds.iter().filter_map(|i| self.inbounds.get(&i.name).cloned()).collect()
+        };
         self.version += 1;
         Ok(Snapshot { tables, keys, services, inbounds, version: self.version })
+    }
+
+    /// What is shared of each service, carried over by name; what the tables before share with these is not looked at.
+    fn shared(&mut self, tables: &Tables, before: &Snapshot) -> Vec<Arc<SharedService>> {
+        let same = tables.is_numbered_as(&before.tables);
+        if !same {
+            self.services.retain(|name, _| tables.service_id(name).is_some());
+        }
+        let all = tables.services.iter().enumerate().map(|(i, s)| {
+            let old = before.tables.services.get(i).zip(before.services.get(i));
+            if let Some((_, shared)) = old.filter(|(old, _)| Arc::ptr_eq(old, s)) {
+                return shared.clone();
+            }
+            let kept = match self.services.get(&*s.name) {
+                Some((shared, _)) => shared.clone(),
+                None => self.services.entry((&*s.name).into()).or_default().0.clone(),
+            };
+            kept.suspect(suspects(tables, s).map(|e| (&*e.name, e.reached_at())));
+            kept
+        });
+        all.collect()
     }
 
     /// Once per second: budgets' windows move on. Returns (service, endpoint) whose ejections ended.
@@ -163,6 +135,11 @@ impl Registry {
     /// Refused retries by destination.
     pub fn exhausted(&self) -> Vec<(Box<str>, u64)> {
         self.services.iter().map(|(n, (s, _))| (n.clone(), s.budget.exhausted())).filter(|(_, n)| *n > 0).collect()
+    }
+
+    /// Suspects, and what speaks for each: good, bad, unknown.
+    pub fn suspects(&self, now_ms: u64) -> HashMap<Box<str>, &'static str> {
+        self.services.values().flat_map(|(s, _)| s.suspects(now_ms)).collect()
     }
 
     pub fn inbound(&self, name: &str) -> Option<&Arc<SharedInbound>> {
@@ -183,18 +160,5 @@ mod tests {
         drop(a);
         assert!(i.enter(2).is_some());
         assert!(i.enter(0).is_some());
-    }
-
-    #[test]
-    fn an_ejection_is_known_to_all_and_its_end_is_told_once() {
-        let s = SharedService::default();
-        let rule =
-            Rule { consecutive_failures: 1, base_ejection_ms: 100, max_ejection_percent: 5000, interval_ms: 1000 };
-        assert_eq!(s.eject("a", &rule, 2, 10), Some(100));
-        assert_eq!(s.eject("b", &rule, 2, 20), None, "half are out");
-        assert_eq!((s.version(), s.ejected_until("a"), s.ejected_until("b")), (1, 110, 0));
-        assert!(s.restored(50).is_empty());
-        assert_eq!(s.restored(110), [Box::from("a")]);
-        assert!(s.restored(120).is_empty());
     }
 }

@@ -63,7 +63,8 @@ pub async fn inbound(w: Rc<Worker>, mut io: TcpStream, from: SocketAddr) {
     let _open = Open::new(&w);
     let deadline = Deadline::of_task(&w.clock).await;
     deadline.arm(HANDSHAKE_MS);
-    let local = w.local();
+    // what the handshake is judged by; when tables change meanwhile, it is judged again before anything is served
+    let (local, generation) = (w.local(), w.clock.generation());
     // who is there: nothing is read as a request before both ends are verified; the callee's ALPN decides the protocol
     let shaken = crate::connect::unless(accept(&mut io, &local.snap.keys), |_| deadline.fired().then_some(())).await;
     let accepted = match shaken {
@@ -78,8 +79,11 @@ pub async fn inbound(w: Rc<Worker>, mut io: TcpStream, from: SocketAddr) {
         }
     };
     deadline.disarm();
+    if accepted.is_probe() {
+        return probed(&local, io, accepted, deadline).await;
+    }
     let Accepted { session, inbound, peer, proxy } = accepted;
-    let Some(to) = inbound::Destination::new(&w, &local, inbound, peer.spiffe, proxy) else { return };
+    let Some(to) = inbound::Destination::new(&w, (&local, generation), inbound, peer.spiffe, proxy) else { return };
     drop(local);
     let stream = Stream::secured(io, session);
     if to.right.protocol == Protocol::Tcp {
@@ -88,6 +92,14 @@ pub async fn inbound(w: Rc<Worker>, mut io: TcpStream, from: SocketAddr) {
     } else {
         // may it do this: every request is decided on its own
         inbound::serve(&w, Client::new(stream, deadline), to).await;
+    }
+}
+
+/// Somebody asked only whether this instance is here. That both ends are who they should be is the answer: a clean end
+/// says it, nothing is counted or logged, and the app hears nothing of it. One that drains is not for new requests.
+async fn probed(local: &Local, io: TcpStream, a: Accepted, deadline: Deadline) {
+    if local.snap.inbounds.get(a.inbound.index()).is_some_and(|i| !i.is_draining()) {
+        Client::new(Stream::secured(io, a.session), deadline).linger().await;
     }
 }
 
@@ -125,12 +137,18 @@ fn denied(w: &Worker, service: &str, origin: &str, caller: &str) {
 
 /// Notes a failure of an endpoint, and tells if that ejects it.
 fn note_failure(w: &Worker, local: &Local, id: EndpointId, outlier: &config::Outlier, could_not_connect: bool) {
-    if let Some(ms) = local.balance.failure(&local.snap, id, outlier, could_not_connect, w.clock.coarse_ms()) {
-        let endpoint = local.tables().endpoint(id);
-        w.events.say("ejected", |e| {
+    let (now, endpoint) = (w.clock.coarse_ms(), local.tables().endpoint(id));
+    let tell = |kind: &str, detail: String| {
+        w.events.say(kind, |e| {
             e.service = local.tables().service(endpoint.service).name.to_string();
             e.endpoint = endpoint.name.to_string();
-            e.detail = format!("for {ms} ms");
+            e.detail = detail;
         });
+    };
+    if could_not_connect && local.balance.unreachable(&local.snap, id, now) {
+        tell("suspect_bad", "a request could not connect".into());
+    }
+    if let Some(ms) = local.balance.failure(&local.snap, id, outlier, now) {
+        tell("ejected", format!("for {ms} ms"));
     }
 }

@@ -1,16 +1,18 @@
 //! What one data thread holds: its view of the snapshot, its clock, counters and pools. Nothing in here is shared.
 
 use crate::access_log::Log;
-use crate::balance::Balancer;
+use crate::balance::{self, Balancer};
 use crate::clock::Clock;
+use crate::config::State;
 use crate::config::frames::{EndpointStat, Reporter, Stats};
 use crate::connect::Pool;
 use crate::events::Events;
 use crate::metrics::{Handle, Metrics};
 use crate::snapshot::Snapshot;
-use crate::tables::{EndpointId, InboundId, ServiceId, Tables};
+use crate::tables::{self, EndpointId, InboundId, ServiceId, Tables};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -37,16 +39,20 @@ impl Random {
     }
 }
 
+/// An endpoint as one thread sees it, with its idle streams.
+pub type Endpoint = balance::Endpoint<Rc<Pool>>;
+
+/// Handles by reporter, source and destination.
+type Handles = HashMap<(Reporter, u32, u32), Handle>;
+
 /// The tables in force on this thread, with what belongs to them.
 pub struct Local {
     pub snap: Arc<Snapshot>,
-    pub balance: Balancer,
-    pools: Vec<Rc<Pool>>,
-    app_pools: Vec<Rc<Pool>>,
-    /// By endpoint: the local instance that it is, if it runs here.
-    here: Vec<Option<InboundId>>,
-    hits: Vec<Vec<Cell<u64>>>,
-    handles: RefCell<HashMap<(Reporter, u32, u32), Handle>>,
+    pub balance: Balancer<Rc<Pool>>,
+    app_pools: Rc<Vec<Rc<Pool>>>,
+    /// By service and rule.
+    hits: Vec<Rc<[Cell<u64>]>>,
+    handles: Rc<RefCell<Handles>>,
 }
 
 impl Local {
@@ -56,23 +62,38 @@ impl Local {
     }
 
     fn new(snap: Arc<Snapshot>, before: Option<&Local>, now_ms: u64) -> Local {
-        let balance = Balancer::new(&snap, before.map(|b| (&b.balance, b.tables())), now_ms);
-        let (pools, app_pools) = take_over_pools(&snap, before);
-        let hits = snap.tables.services.iter().map(|s| s.routes.rules.iter().map(|_| Cell::new(0)).collect()).collect();
-        let here = snap.tables.endpoints.iter().map(|e| snap.tables.inbound_id(&e.name)).collect();
-        Local { snap, balance, pools, app_pools, here, hits, handles: RefCell::default() }
+        if let Some(b) = before.filter(|b| !b.snap.keys.same_trust(&snap.keys)) {
+            // their peers were verified with another trust
+            b.balance.all().for_each(|e| e.with.clear());
+        }
+        let balance = Balancer::new(&snap, before.map(|b| (&b.balance, &*b.snap)), now_ms);
+        let same = before.filter(|b| b.tables().is_numbered_as(&snap.tables));
+        let hits = snap.tables.services.iter().enumerate().map(|(i, s)| {
+            let old = same.and_then(|b| b.tables().services.get(i).zip(b.hits.get(i)));
+            match old.filter(|(old, _)| Arc::ptr_eq(&old.routes, &s.routes)) {
+                Some((_, hits)) => Rc::clone(hits),
+                None => s.routes.rules.iter().map(|_| Cell::new(0)).collect(),
+            }
+        });
+        Local {
+            hits: hits.collect(),
+            app_pools: app_pools(&snap.tables, before),
+            handles: same.map_or_else(Rc::default, |b| Rc::clone(&b.handles)),
+            balance,
+            snap,
+        }
     }
 
     /// The instance of this host that an endpoint is: called in-process, without TLS.
     #[inline]
     pub fn here(&self, id: EndpointId) -> Option<InboundId> {
-        self.here.get(id.index()).copied().flatten()
+        self.tables().here(id)
     }
 
     /// Idle streams to an endpoint.
     #[inline]
     pub fn pool(&self, id: EndpointId) -> Option<&Rc<Pool>> {
-        self.pools.get(id.index())
+        self.balance.endpoint(id).map(|e| &e.with)
     }
 
     /// Idle connections to a local app.
@@ -92,7 +113,7 @@ impl Local {
     /// Adds the hits since the last call to the thread's counters.
     fn fold_hits(&self, m: &Metrics) {
         for (s, hits) in self.snap.tables.services.iter().zip(&self.hits) {
-            for (rule, n) in s.routes.rules.iter().zip(hits).filter(|(_, n)| n.get() > 0) {
+            for (rule, n) in s.routes.rules.iter().zip(hits.iter()).filter(|(_, n)| n.get() > 0) {
                 m.rule(&rule.origin, n.take());
             }
         }
@@ -111,8 +132,13 @@ impl Local {
         h
     }
 
-    fn collect(&self, now_ms: u64, out: &mut Stats) {
-        for (e, s) in self.tables().endpoints.iter().zip(self.balance.endpoints()) {
+    fn collect(&self, now_ms: u64, unix_at_start_ms: u64, out: &mut Stats) {
+        let of = |i| self.balance.endpoints(ServiceId(i));
+        let all = (0..).zip(&self.tables().services).flat_map(|(i, service)| service.endpoints.iter().zip(of(i)));
+        // of thousands of endpoints a thread may never ask one: that needs no saying each second
+        let worth =
+            |e: &tables::Endpoint, s: &Endpoint| s.was_used() || s.is_ejected(now_ms) || e.state == State::Suspect;
+        for (e, s) in all.filter(|(e, s)| worth(e, s)) {
             out.endpoints.push(EndpointStat {
                 name: e.name.to_string(),
                 ejected: s.is_ejected(now_ms),
@@ -120,40 +146,26 @@ impl Local {
                 ewma_ms: s.ewma.ms(),
                 successes: s.successes(),
                 failures: s.failures(),
-                last_success: s.last_success_unix_ms() as f64 / 1000.0,
+                last_success: s.last_success_ms().map_or(0.0, |at| (unix_at_start_ms + at) as f64 / 1000.0),
+                proof: String::new(),
             });
         }
     }
 }
 
-/// Pools live on where the endpoint is the same and the trust that its peer was verified with is too.
-fn take_over_pools(snap: &Snapshot, before: Option<&Local>) -> (Vec<Rc<Pool>>, Vec<Rc<Pool>>) {
-    let mut known: HashMap<String, &Rc<Pool>> = HashMap::new();
-    let mut apps: HashMap<String, &Rc<Pool>> = HashMap::new();
-    let key = |t: &Tables, i: usize| {
-        let e = t.endpoint(EndpointId(i as u32));
-        match &e.mesh {
-            Some(m) => format!("{} {} {}", e.name, m.inbound, m.spiffe.as_str()),
-            None => format!("{} {}", e.name, e.address),
-        }
-    };
-    let app_key = |t: &Tables, i: usize| format!("{} {}", t.inbounds[i].name, t.inbounds[i].app);
+/// Pools of local apps live on where the instance and its app's address are the same.
+fn app_pools(t: &Tables, before: Option<&Local>) -> Rc<Vec<Rc<Pool>>> {
+    let mut known: HashMap<(&str, SocketAddr), &Rc<Pool>> = HashMap::new();
     if let Some(b) = before {
-        let same_trust = b.snap.keys.same_trust(&snap.keys);
-        for (i, p) in b.pools.iter().enumerate() {
-            if !same_trust {
-                p.clear();
-            }
-            known.insert(key(b.tables(), i), p);
+        if Arc::ptr_eq(&b.tables().inbounds, &t.inbounds) {
+            return Rc::clone(&b.app_pools);
         }
-        apps.extend(b.app_pools.iter().enumerate().map(|(i, p)| (app_key(b.tables(), i), p)));
+        known.extend(b.tables().inbounds.iter().map(|i| (&*i.name, i.app)).zip(b.app_pools.iter()));
     }
-    let t = &snap.tables;
-    let pools = (0..t.endpoints.len()).map(|i| known.remove(&key(t, i)).cloned().unwrap_or_default()).collect();
-    let app_pools = (0..t.inbounds.len()).map(|i| apps.remove(&app_key(t, i)).cloned().unwrap_or_default()).collect();
+    let pools = t.inbounds.iter().map(|i| known.remove(&(&*i.name, i.app)).cloned().unwrap_or_default()).collect();
     // what was not taken over is gone from the tables: nothing of it is kept open
-    known.values().chain(apps.values()).for_each(|p| p.clear());
-    (pools, app_pools)
+    known.values().for_each(|p| p.clear());
+    Rc::new(pools)
 }
 
 /// One data thread.
@@ -200,7 +212,6 @@ impl Worker {
     pub fn swap(&self, snap: Arc<Snapshot>) {
         let before = self.local();
         let next = Rc::new(Local::new(snap, Some(&before), self.clock.coarse_ms()));
-        before.fold_hits(&self.metrics);
         *self.local.borrow_mut() = next;
         self.old.borrow_mut().push(before);
         self.clock.changed();
@@ -241,7 +252,8 @@ impl Worker {
         self.log.flush();
         if now >= self.swept_ms.get() + SWEEP_MS {
             self.swept_ms.set(now);
-            local.pools.iter().chain(&local.app_pools).filter(|p| !p.is_empty()).for_each(|p| p.sweep(now));
+            let pools = local.balance.all().map(|e| &e.with).chain(local.app_pools.iter());
+            pools.filter(|p| !p.is_empty()).for_each(|p| p.sweep(now));
             self.old.borrow_mut().retain(|o| {
                 o.fold_hits(&self.metrics);
                 Rc::strong_count(o) > 1
@@ -256,7 +268,8 @@ impl Worker {
         local.fold_hits(&self.metrics);
         self.old.borrow().iter().for_each(|o| o.fold_hits(&self.metrics));
         self.metrics.collect(&mut out);
-        local.collect(self.clock.coarse_ms(), &mut out);
+        let now = self.clock.coarse_ms();
+        local.collect(now, self.clock.unix_ms() - now, &mut out);
         out
     }
 }
@@ -267,8 +280,11 @@ pub struct Open(Rc<Worker>);
 impl Open {
     pub fn new(w: &Rc<Worker>) -> Open {
         if w.connections.get() == 0 {
-            // the ticker was slow while nobody was here: deadlines start from the time of now
+            // the ticker was slow while nobody was here: deadlines start from the time of now, and nobody is called who
+            // was found to be out meanwhile
             w.clock.tick();
+            let local = w.local();
+            local.balance.tick(&local.snap, w.clock.coarse_ms());
         }
         w.connections.set(w.connections.get() + 1);
         Open(w.clone())

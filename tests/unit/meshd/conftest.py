@@ -17,6 +17,7 @@ from meshd.agent import Agent, Surroundings
 from meshd.config import Host, load
 from meshd.control.contact import Contact
 from meshd.serve import Listeners, bind, publish_authority
+from registry import keys
 from registry.backends.sqlite import SqliteStore
 from registry.ca.files import Layout
 from registry.ca.init import First, init
@@ -144,6 +145,14 @@ class Single:
 
     async def apply(self, text: str) -> tuple[int, Any]:
         return await self.call("POST", "/v1/mesh/apply", text.encode())
+
+    async def follows(self, service: str) -> str:
+        """Make this host a caller of the service; the selector that its endpoints are followed by."""
+        upstream = {"Service": service, "LocalBindPort": free_port(self.host.loopback)}
+        await self.register(Name="caller", ID=f"caller-of-{service}", Port=80, Mesh={"Upstreams": [upstream]})
+        own, listed = f"{keys.SERVICES}{service}/", self.agent.fold.listed
+        await until("followed", lambda: {own, keys.SERVICES} & listed)
+        return own if own in listed else keys.SERVICES
 
     def held(self, name: str) -> Mapping[str, Any] | None:
         """A resource of the proxy, by `<kind>/<name>`."""

@@ -11,7 +11,11 @@ from meshd.agent import advertised, attend, configured
 from meshd.config import ConfigError, Host, load
 from meshd.tasks import Tasks
 from registry import keys
+from registry.reconcile import Pace
+from registry.values import write
+from tests.fakes.forgetful import ForgetfulStore
 from tests.unit.meshd.conftest import Single, settings, until
+from tests.unit.registry import made
 
 WEB = {"Name": "web", "ID": "web-1", "Port": 8080, "Mesh": {"Upstreams": [{"Service": "api", "LocalBindPort": 9101}]}}
 ALLOW = "Kind: service-intentions\nName: web\nSources: [{Name: api, Action: allow}]\n"
@@ -46,6 +50,25 @@ async def test_a_key_written_by_hand_is_in_force(single: Single) -> None:
     await until("inbound", lambda: single.held("inbound/web/a/web-1"))
     await single.call("PUT", f"/v1/kv/{keys.policy('service-intentions', 'web')}", ALLOW.encode())
     await until("the intention is in force", lambda: allowed(single))
+
+
+async def test_an_instance_that_the_watch_forgot_to_tell_is_found_by_comparing(fresh: Single) -> None:
+    agent = fresh.agent
+    forgetful = ForgetfulStore(fresh.store)
+    key = keys.instance("api", "b", "api-1")
+    forgetful.forget.add(key)
+    agent.watcher._store = forgetful  # type: ignore[assignment]  # it is asked for watches alone
+    agent.reconcile._pace = Pace(every=0.05, grace=0.01)
+    await fresh.start()
+    try:
+        await fresh.follows("api")
+        await fresh.store.put(key, write(made.instance("api", "b", "api-1")))
+        await until("in the picture", lambda: "api" in agent.fold.services)
+        _, page = await fresh.call("GET", "/metrics", admin=True)
+        assert b"meshd_registry_reconcile_differences_total 1.0" in page
+        assert "the registry's watch had missed changes; made good by a listing" in fresh.log.events()
+    finally:
+        await fresh.stop()
 
 
 async def test_a_bad_document_keeps_the_last_good_one_and_is_named(single: Single) -> None:

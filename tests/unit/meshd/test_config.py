@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from meshd.config import ConfigError, Host, duration, load, source_address
+from meshd.config import ConfigError, Host, Seconds, duration, load, restore, show, source_address
 from tests.tools import ROOT
 
 CONSUL = (
@@ -104,6 +105,12 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
         ("Node: a\nRegistry: {Kind: consul}\n", "host.yaml:2: Registry.Addresses: missing"),
         ("Node: a\nRegistry: {Kind: consul, KeyFile: k}\n", "Registry.KeyFile: means nothing without CertFile"),
         ("Node: a\nRegistry: {Kind: consul, Mode: both}\n", "host.yaml:2: Registry.Mode: Invalid enum value 'both'"),
+        (MINIMAL + "Registries: [{Nam: x}]\n", "host.yaml:3: unknown key Registries[0].Nam (did you mean Name?)"),
+        (MINIMAL + "Registries:\n- {Name: x}\n", "host.yaml:4: Registries[0].Addresses: missing"),
+        (
+            MINIMAL + "LeaseTTL: 5s\nRegistries: [{Name: x, Kind: consul, Address: 'http://b'}]\n",
+            "take no less than 10",
+        ),
         (MINIMAL + "Loopback: 10.0.0.1\n", "host.yaml:3: Loopback: 10.0.0.1 is not a loopback address"),
         (MINIMAL + "Advertise: {Address: 127.0.0.1}\n", "host.yaml:3: Advertise.Address: no other host reaches"),
         (MINIMAL + "Advertise: {Address: web.example}\n", "Advertise.Address: 'web.example' is no IP address"),
@@ -186,3 +193,9 @@ def test_settings_are_frozen() -> None:
 def test_source_address_without_a_route_is_empty() -> None:
     # An address family mismatch fails as "no route" does.
     assert source_address("::1") == ""
+
+
+def test_settings_come_back_from_what_is_shown() -> None:
+    """`meshctl doctor` asks a running meshd for them."""
+    host = Host(node="a", roles=("registry", "ca"), lease_ttl=Seconds(12.5), services=({"Name": "web"},))
+    assert restore(msgspec.json.decode(msgspec.json.encode(dict(show(host))))) == host

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from meshd.placed import ConfigError
-from meshd.ports import Lock, check, holder, listen
+from meshd.ports import Lock, addresses, check, holder, listen
 
 
 def taken(reuse_port: bool = False) -> tuple[socket.socket, int]:
@@ -88,3 +88,11 @@ def test_a_run_dir_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="RunDir"):
         Lock(tmp_path / "file" / "run")
+
+
+def test_where_a_port_is_listened_on() -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.9", 0))
+        one.listen()
+        assert addresses(one.getsockname()[1]) == {"127.0.0.9"}
+    assert addresses(1) == frozenset()

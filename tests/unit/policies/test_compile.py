@@ -1,9 +1,15 @@
 """A host's whole configuration."""
 
-from policies.compile import compile_host, kind_of
+import dataclasses
+from typing import Any
+
+import msgspec
+import pytest
+
+from policies.compile import Compiler, compile_host, kind_of
 from policies.compiled import AccessLog, Settings
 from registry.model import Mesh
-from tests.unit.policies.build import HTTP, caller, endpoint, instance, resources, view
+from tests.unit.policies.build import HTTP, caller, documents, endpoint, instance, resources, view
 
 
 def test_an_empty_host_has_its_settings() -> None:
@@ -67,3 +73,29 @@ def test_problems_are_sorted_and_told_once() -> None:
     )
     compiled = compile_host(view(*said, wanted=frozenset({"z", "b", "api"}), spoken={"b": "tcp", "z": "tcp"}))
     assert [problem.name for problem in compiled.problems] == ["b", "z", "api"]
+
+
+def test_only_what_a_change_can_touch_is_made_again() -> None:
+    mine = tuple(endpoint(instance("api", instance_id=f"api-{n}", mesh=Mesh(protocol="http"))) for n in range(5))
+    other = endpoint(instance("db"))
+    before = view(local=(caller("web", "api", "db"),), endpoints={"api": mine, "db": (other,)})
+    compiler = Compiler()
+    first = resources(compiler.compile(before))
+    ill = msgspec.structs.replace(mine[2], state="critical")
+    moved = {"api": (*mine[:2], ill, *mine[3:]), "db": (other,)}
+    second = resources(compiler.compile(dataclasses.replace(before, endpoints=moved)))
+    assert second["endpoint/api/b/api-2"].state == "critical"
+    assert {name for name in second if second[name] is not first[name]} == {"endpoint/api/b/api-2"}
+    said = documents(("service-intentions", "web", "Sources: [{Name: api, Action: allow}]"))
+    third = resources(compiler.compile(dataclasses.replace(before, endpoints=moved, documents=said)))
+    assert {name for name in third if third[name] is not second[name]} == {"inbound/web/a/web-1"}
+
+
+@pytest.mark.parametrize("moved", [{"meshed": frozenset({"db"})}, {"endpoints": {"db": (endpoint(instance("db")),)}}])
+def test_plaintext_ends_when_a_service_joins_the_mesh(moved: dict[str, Any]) -> None:
+    defaults = ("service-defaults", "web", "UpstreamConfig: {Defaults: {AllowPlaintext: true}}")
+    before = view(defaults, ("service-defaults", "db", HTTP), local=(caller("web", "db"),))
+    compiler = Compiler()
+    assert resources(compiler.compile(before))["service/db"].callers["web"].allow_plaintext
+    after = resources(compiler.compile(dataclasses.replace(before, **moved)))
+    assert not after["service/db"].callers["web"].allow_plaintext

@@ -65,18 +65,6 @@ async def test_states_decide_who_is_asked() -> None:
                 await eventually(both_asked)
 
 
-async def test_a_suspect_that_cannot_be_reached_is_given_up_at_once() -> None:
-    dead = f"127.0.0.1:{free_port()}"
-    async with named(b"one") as one, ProxyHarness() as p:
-        port = await p.upstream("api", outlier=c.Outlier(consecutive_failures=1000))
-        await p.update(endpoint("api/x/1", one.address), endpoint("api/x/2", dead, state="suspect"))
-        assert await ask_many(port, 80) == {"one": 80}
-        stats = await p.control.scrape()
-        failures = {e.name: e.failures for e in stats.endpoints}
-        assert failures["api/x/1"] == 0
-        assert 1 <= failures["api/x/2"] <= 8, "only those that were on their way already"
-
-
 async def test_an_app_killed_under_load_fails_no_request() -> None:
     """Two instances behind mTLS, eight keep-alive clients, two data threads; one app dies."""
     async with MeshPair(threads=2, rule=rule()) as m, Backend() as second:

@@ -31,7 +31,7 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 def catalog(store: MemoryStore, clock: Clock) -> KvCatalog:
-    return KvCatalog(store, node="a", clock=clock.time)
+    return KvCatalog(store, clock=clock.time)
 
 
 @pytest_asyncio.fixture
@@ -110,10 +110,17 @@ async def test_one_that_is_registered_between_look_and_deletion_is_not_deleted(
 
     raced = Raced()
     raced.entries, raced.index_now = store.entries, store.index_now
-    late = KvCatalog(raced, node="a", clock=clock.time, delete_after=0.0)
+    late = KvCatalog(raced, clock=clock.time, delete_after=0.0)
     await late.withdraw(KEY)
     assert await late.sweep() == 0
     assert await catalog.get(KEY) == made.instance()
+
+
+async def test_removing_leaves_no_mark_and_what_is_absent_is_no_error(catalog: KvCatalog, store: MemoryStore) -> None:
+    await catalog.register(made.instance())
+    for _ in range(2):
+        await catalog.remove(made.instance().key)
+    assert store.entries == {}
 
 
 async def test_a_key_that_is_gone_already_is_no_error(catalog: KvCatalog, store: MemoryStore, clock: Clock) -> None:
@@ -200,15 +207,16 @@ async def test_bytes_of_a_newer_version_are_not_deleted(catalog: KvCatalog, stor
 
 
 async def test_running_deletes_what_this_and_an_earlier_run_withdrew(durable: SqliteStore) -> None:
-    earlier = KvCatalog(durable, node="a")
+    earlier = KvCatalog(durable)
     for known in (made.instance(), made.instance(node="b", id="web-2"), made.instance(id="web-3")):
         await earlier.register(known)
     await earlier.withdraw(KEY)
     await earlier.withdraw(made.instance(node="b", id="web-2").key)
-    later = KvCatalog(durable, node="a", delete_after=0.01)
+    later = KvCatalog(durable, delete_after=0.01)
     gone: set[str] = set()
     async with asyncio.timeout(10), aclosing(durable.watch(keys.SERVICES)) as watch, running(later.run()):
         await anext(watch)
+        later.finish(KEY)
         async for event in watch:
             gone.update(event.deletes if isinstance(event, Batch) else ())
             if len(gone) == 1 and made.key(KEY) in gone:

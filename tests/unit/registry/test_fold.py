@@ -4,11 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry import keys, values
-from registry.fold import MAX_DOCUMENT, WATCHED, Change, Fold
+from registry import keys
+from registry.fold import Change, Fold
+from registry.interest import BASE, EVERYTHING
 from registry.model import Instance
 from registry.roster import MAX_ORPHAN, MAX_SUSPECT
+from registry.shelf import SETTLE
 from registry.store import Alive, Batch, Entry, Lost, Resync, WatchEvent
+from registry.values import MAX_DOCUMENT
 from tests.unit.registry import made
 
 WEB = frozenset({"web"})
@@ -151,6 +154,60 @@ def test_a_fifth_of_policy_gone_in_one_listing_is_held() -> None:
     assert len(fold.documents) == 10
 
 
+def test_documents_gone_one_by_one_within_a_window_are_held_unless_they_were_meant() -> None:
+    fold = holding()
+    fold.apply(keys.POLICY, Resync(1, tuple(document(f"d{n}", version=n) for n in range(10))), 0.0)
+    for number in range(4):
+        fold.apply(keys.POLICY, Batch(2, (), (keys.policy("service-router", f"d{number}"),)), float(number))
+        fold.settle(number + 0.5)
+    names = frozenset(("service-router", f"d{number}") for number in range(4))
+    assert (len(fold.documents), fold.held_documents) == (10, names)
+    assert fold.unexplained == {name: number for number, name in enumerate(sorted(names))}
+    assert fold.explain(dict.fromkeys(names, "meant"), 4.0) == Change(documents=names)
+    assert (len(fold.documents), fold.held, fold.unexplained) == (6, {}, {})
+
+
+def test_what_was_lost_during_a_restart_is_judged_too() -> None:
+    before = holding()
+    before.apply(keys.POLICY, Resync(1, tuple(document(f"d{n}") for n in range(10))), 0.0)
+    fold = holding()
+    fold.recollect(before.documents.values())
+    left = tuple(document(f"d{n}", b"newer" if n == 9 else b"{}", 2) for n in range(5, 10))
+    fold.apply(keys.POLICY, Resync(2, left), 1.0)
+    assert fold.held_documents == {("service-router", f"d{n}") for n in range(5)}
+    assert fold.documents["service-router", "d9"].text == b"newer"
+
+
+def test_who_sees_little_waits_for_the_word_of_who_sees_all() -> None:
+    fold, web = holding(), ("service-router", "web")
+    fold.await_word(10.0)
+    fold.apply(keys.POLICY, Resync(1, (document("web", version=3), document("api"))), 0.0)
+    fold.apply(keys.POLICY, Batch(4, (), (keys.policy(*web),)), 1.0)
+    assert (fold.settle(5.0), fold.next_settled()) == (NOTHING, 11.0)
+    assert fold.explain({web: "believed"}, 6.0) == Change(documents=frozenset({web}))
+    assert fold.unexplained == {web: 3}
+    assert fold.explain({web: "held"}, 7.0) == Change(documents=frozenset({web}))  # a wave, recognised late
+    assert (web in fold.documents, fold.held_documents) == (True, {web})
+    assert fold.explain({web: "meant"}, 8.0) == Change(documents=frozenset({web}))
+    assert (fold.unexplained, fold.held) == ({}, {})
+
+
+def test_an_instance_that_keeps_failing_its_check_is_damped_while_others_serve() -> None:
+    fold, now = holding(made.instance(), made.instance(node="b", id="web-2")), 0.0
+    for _ in range(4):
+        for health in ("critical", "passing"):
+            now += 5.0
+            fold.apply(keys.SERVICES, Batch(2, (made.stored(made.instance(health=health)),)), now)  # type: ignore[arg-type]  # one of the literals
+    assert states(fold, now) == {"web-1": "damped", "web-2": "passing"}
+    assert fold.damped(now) == {"web": 1}
+    end = fold.next_deadline(now)
+    assert end is not None
+    assert fold.expire(end) == MOVED
+    assert states(fold, end) == {"web-1": "passing", "web-2": "passing"}
+    fold.half_life = 0.0
+    assert fold.damped(now) == {}
+
+
 # ---- beside the rows --------------------------------------------------------------------------------------------
 
 
@@ -187,7 +244,9 @@ def test_documents_come_as_stored_with_the_version_of_their_key() -> None:
     assert change.documents == {("service-router", "web")}
     found = fold.documents["service-router", "web"]
     assert (found.kind, found.name, found.text, found.version) == ("service-router", "web", b"a: b", 17)
-    assert fold.apply(keys.POLICY, Batch(3, (), (keys.policy("service-router", "web"),)), 0.0) == change
+    assert fold.apply(keys.POLICY, Batch(3, (), (keys.policy("service-router", "web"),)), 0.0) == NOTHING
+    assert fold.next_settled() == SETTLE
+    assert fold.settle(SETTLE) == change
     assert fold.documents == {}
 
 
@@ -205,15 +264,6 @@ def test_a_key_that_is_no_documents_is_a_problem() -> None:
     assert list(fold.problems) == [keys.POLICY + "nonsense"]
 
 
-def test_hosts_come_and_go() -> None:
-    fold = holding()
-    entries = tuple(made.entry(keys.node(name), values.write(made.node(name))) for name in ("a", "b"))
-    assert fold.apply(keys.NODES, Resync(1, entries), 0.0) == Change(nodes=True)
-    assert fold.apply(keys.NODES, Resync(2, entries), 0.0) == NOTHING
-    assert fold.apply(keys.NODES, Batch(3, (), (keys.node("a"),)), 0.0) == Change(nodes=True)
-    assert fold.nodes == {"b": made.node("b")}
-
-
 def test_roots_and_revocations_move_trust() -> None:
     fold = holding()
     assert fold.apply(keys.CA_ROOTS, Batch(1, (made.entry(keys.CA_ROOTS + "r1", b"pem"),)), 0.0) == Change(trust=True)
@@ -227,30 +277,32 @@ def test_roots_and_revocations_move_trust() -> None:
     assert fold.revocations == {}
 
 
-def test_the_age_of_what_is_known_is_kept_per_prefix() -> None:
+def test_the_age_of_what_is_known_is_kept_per_selector() -> None:
     fold = Fold()
-    fold.apply(keys.NODES, Resync(1, ()), 5.0)
-    fold.apply(keys.NODES, Alive(1), 7.0)
-    fold.apply(keys.NODES, Lost("away"), 9.0)
-    assert fold.last_event == {keys.NODES: 7.0}
+    fold.apply(keys.CONFIG, Resync(1, ()), 5.0)
+    fold.apply(keys.CONFIG, Alive(1), 7.0)
+    fold.apply(keys.CONFIG, Lost("away"), 9.0)
+    assert fold.last_event == {keys.CONFIG: 7.0}
 
 
 def test_the_picture_is_complete_when_every_prefix_was_listed() -> None:
     fold = Fold()
-    for prefix in WATCHED:
+    for prefix in EVERYTHING:
         assert not fold.complete
         fold.apply(prefix, Resync(1, ()), 0.0)
     assert fold.complete
 
 
-def test_an_unknown_prefix_is_a_mistake_of_the_caller() -> None:
-    with pytest.raises(ValueError, match="elsewhere/"):
-        Fold().apply("elsewhere/", Resync(1, ()), 0.0)
+def test_events_of_what_is_not_wanted_are_not_taken_in() -> None:
+    fold = Fold(BASE)
+    assert fold.apply(keys.SERVICES, Resync(1, (made.stored(made.instance()),)), 0.0) == NOTHING
+    assert not fold.instances
+    assert fold.apply("elsewhere/", Resync(1, ()), 0.0) == NOTHING
 
 
 def test_changes_add_up() -> None:
     assert not NOTHING
-    assert MOVED | Change(trust=True) | Change(nodes=True) == Change(services=WEB, trust=True, nodes=True)
+    assert MOVED | Change(trust=True) == Change(services=WEB, trust=True)
     both = Change(documents=frozenset({("a", "b")})) | Change(documents=frozenset({("c", "d")}), store=True)
     assert both == Change(documents=frozenset({("a", "b"), ("c", "d")}), store=True)
 
@@ -301,7 +353,7 @@ def test_only_a_withdrawal_takes_an_instance_away_at_once(steps: list[tuple[str,
     assert set(states(told(steps), 100.0)) == set(last)
 
 
-@given(st.sampled_from((*WATCHED, keys.STORE_ID)), st.binary(max_size=50), st.binary(max_size=50))
+@given(st.sampled_from((*EVERYTHING, keys.STORE_ID)), st.binary(max_size=50), st.binary(max_size=50))
 def test_no_value_of_the_store_breaks_the_fold(prefix: str, name: bytes, value: bytes) -> None:
     fold = holding(made.instance())
     bad = made.entry(prefix + name.decode("latin-1"), value)

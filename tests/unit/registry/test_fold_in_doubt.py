@@ -6,7 +6,7 @@ from registry import keys
 from registry.brake import Limits
 from registry.fold import Change, Fold
 from registry.roster import MAX_ORPHAN, MAX_SUSPECT
-from registry.store import Batch, Resync
+from registry.store import Alive, Batch, Resync
 from tests.unit.registry import made
 from tests.unit.registry.test_fold import NOTHING, WEB, document, holding, leases, states
 
@@ -196,3 +196,37 @@ def test_an_unreadable_value_of_a_snapshot_is_named_and_skipped() -> None:
     fold.restore({keys.SERVICES: (made.entry(keys.instance("web", "a", "1"), b"{"),)}, (), 0.0)
     assert list(fold.problems) == [keys.instance("web", "a", "1")]
     assert not fold.instances
+
+
+# ---- several registries, one of them out of contact -----------------------------------------------------------------
+
+AWAY = "etcd: refused"
+
+
+def test_while_one_registry_is_out_of_contact_no_doubt_grows_old() -> None:
+    fold = holding(made.instance())
+    fold.apply(keys.LEASES, Resync(2, ()), 0.0)
+    for prefix in (keys.SERVICES, keys.LEASES):
+        fold.apply(prefix, Alive(3, AWAY), 1.0)
+    fold.apply(keys.SERVICES, Batch(4, (made.stored(made.instance(id="web-2")),), lacking=AWAY), 2.0)
+    assert fold.unreachable == dict.fromkeys((keys.SERVICES, keys.LEASES), AWAY)
+    assert fold.next_deadline(3.0) is None
+    assert states(fold, MAX_ORPHAN * 2) == {"web-1": "suspect", "web-2": "suspect"}
+    for prefix in (keys.SERVICES, keys.LEASES):
+        fold.apply(prefix, Alive(5), 4.0)
+    assert not fold.unreachable
+    assert states(fold, MAX_ORPHAN * 2) == {}
+
+
+def test_a_listing_that_lacks_a_registry_is_completed_from_the_snapshot() -> None:
+    """A start while one of two registries is away: what only that one knew stays in use."""
+    fold = Fold()
+    fold.apply(keys.SERVICES, Resync(1, (made.stored(made.instance(id="new")),), AWAY), 0.0)
+    assert keys.SERVICES not in fold.listed
+    saved = {keys.SERVICES: (made.stored(made.instance(id="old")),), keys.LEASES: (made.entry(keys.lease("a"), b""),)}
+    fold.restore(saved, (), 3.0)
+    assert keys.SERVICES in fold.restored
+    assert states(fold, MAX_ORPHAN * 2) == {"new": "passing", "old": "passing"}
+    fold.apply(keys.SERVICES, Resync(2, tuple(made.stored(made.instance(id=one)) for one in ("new", "old"))), 4.0)
+    assert keys.SERVICES in fold.listed
+    assert states(fold, 5.0) == {"new": "passing", "old": "passing"}

@@ -92,3 +92,23 @@ def test_other_keys_are_no_documents(key: str) -> None:
 
 def test_history_keys_end_in_the_version() -> None:
     assert keys.history("service-router", "web", 7) == "mesh/v1/history/service-router/web/7"
+
+
+def test_a_selector_is_one_key_or_all_below_a_prefix() -> None:
+    assert keys.is_key("a/web")
+    assert not keys.is_key("a/")
+    assert not keys.is_key("")
+    assert keys.covers("a/web", "a/web")
+    assert not keys.covers("a/web", "a/web2")
+    assert not keys.covers("a/web", "a/web/b")
+    assert keys.covers("a/", "a/web")
+    assert keys.covers("a/", "a/web/"), "a narrower selector"
+    assert not keys.covers("a/", "ab")
+    assert keys.covers("", "anything")
+
+
+@pytest.mark.parametrize("selector", ["a/b/web", "a/b/", "web"])
+def test_what_covers_a_selector_can_be_counted(selector: str) -> None:
+    found = set(keys.selectors_of(selector))
+    assert found == {one for one in ("a/b/web", "a/b/", "a/", "", "web") if keys.covers(one, selector)}
+    assert found - {selector} == set(keys.wider(selector))

@@ -48,7 +48,7 @@ def test_a_suspect_ends_once_and_comes_back_with_its_host() -> None:
     assert roster.expire(10.0 + MAX_ORPHAN) == frozenset()
     assert roster.next_end() is None
     assert states(roster, 10.0 + MAX_ORPHAN) == {}
-    assert roster.lease_put("a", b"") == {"web"}
+    assert roster.lease_put("a", b"", 0.0) == {"web"}
     assert states(roster, 11.0 + MAX_ORPHAN) == {"web-1": "passing"}
     assert roster.lease_gone("a", 5000.0) == {"web"}
     assert roster.next_end() == 5000.0 + MAX_ORPHAN
@@ -80,7 +80,7 @@ def test_doubt_counts_from_the_first_reason() -> None:
 
 def test_a_lease_that_nobody_lives_by_moves_nothing() -> None:
     roster = filled(made.instance())
-    assert roster.lease_put("z", b"") == frozenset()
+    assert roster.lease_put("z", b"", 0.0) == frozenset()
     assert roster.lease_gone("z", 0.0) == frozenset()
     assert roster.lease_gone("never", 0.0) == frozenset()
 
@@ -138,7 +138,7 @@ def test_no_instance_that_stands_in_the_registry_with_a_live_host_is_ever_in_dou
             roster.vanish(known.key, now)
             listed.pop(node, None)
         elif step == "lease":
-            roster.lease_put(node, b"")
+            roster.lease_put(node, b"", 0.0)
             live.add(node)
         elif step == "silent":
             roster.lease_gone(node, now)
@@ -151,3 +151,50 @@ def test_no_instance_that_stands_in_the_registry_with_a_live_host_is_ever_in_dou
                 assert found[name] == state
         for name, state in found.items():
             assert (name in listed and name in live) or state in ("suspect", "draining")
+
+
+# ---- flapping ---------------------------------------------------------------------------------------------------
+
+
+def test_leases_that_come_and_go_damp_their_instances_while_others_serve() -> None:
+    roster = filled(made.instance(), made.instance(node="b", id="web-2"))
+    for now in range(0, 40, 10):
+        roster.lease_gone("a", float(now))
+        roster.lease_put("a", b"", now + 5.0)
+    assert states(roster, 36.0) == {"web-1": "damped", "web-2": "passing"}
+    found = roster.endpoints("web", 36.0, frozen=False)[0]
+    assert found.flaps == 4
+    assert found.damped_until > 36.0
+    assert roster.calm(found.damped_until) == {"web"}
+    assert states(roster, found.damped_until) == {"web-1": "passing", "web-2": "passing"}
+
+
+def test_keys_that_come_and_go_damp_and_another_registration_ends_it() -> None:
+    roster, known = filled(made.instance(), made.instance(node="b", id="web-2")), made.instance()
+    for now in range(0, 40, 10):
+        roster.vanish(known.key, float(now))
+        roster.put(known, now + 5.0)
+    assert states(roster, 36.0)["web-1"] == "damped"
+    roster.put(made.instance(tags=("v2",)), 37.0)
+    assert states(roster, 37.0)["web-1"] == "passing"
+
+
+def test_withdrawing_a_damped_instance_is_shown_and_ends_it() -> None:
+    roster, known = filled(made.instance(), made.instance(node="b", id="web-2")), made.instance()
+    for now in range(0, 40, 10):
+        roster.vanish(known.key, float(now))
+        roster.put(known, now + 5.0)
+    roster.put(made.instance(state="withdrawn"), 36.0)
+    assert states(roster, 36.0)["web-1"] == "draining"
+    roster.put(known, 37.0)
+    assert states(roster, 37.0)["web-1"] == "passing"
+
+
+def test_a_registry_that_keeps_losing_all_leases_damps_nobody() -> None:
+    many = [made.instance(node=node, id=f"web-{node}") for node in "abc"]
+    roster = filled(*many)
+    for now in range(0, 100, 10):
+        roster.only_leases({}, float(now))
+        for node in "abc":
+            roster.lease_put(node, b"", now + 5.0)
+    assert set(states(roster, 100.0).values()) == {"passing"}

@@ -6,11 +6,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from registry import keys, snapshot, values
+from registry import keys, snapshot
 from registry.ca.files import Layout
 from registry.ca.init import First, init
 from registry.errors import Corrupt, Denied, NotFound, Unavailable
-from registry.fold import WATCHED, Fold
+from registry.fold import Fold
+from registry.interest import EVERYTHING
 from registry.snapshot import Snapshot, capture
 from registry.store import Batch, Resync
 from tests.unit.registry import made
@@ -35,11 +36,10 @@ def lived() -> Fold:
         keys.POLICY: (made.entry(keys.policy("service-router", "web"), b"{}", 7),),
         keys.CONFIG: (made.entry(keys.policy("mesh", "mesh"), b"{}", 8),),
         keys.LEASES: (made.entry(keys.lease("a"), b"x"),),
-        keys.NODES: (made.entry(keys.node("a"), values.write(made.node())),),
         keys.CA_ROOTS: (made.entry(keys.CA_ROOTS + "r", b"\x00root"),),
         keys.REVOCATIONS: (made.entry(keys.REVOCATIONS + "1", b"{}"),),
     }
-    for prefix in WATCHED:
+    for prefix in EVERYTHING:
         fold.apply(prefix, Resync(9, listed.get(prefix, ())), 0.0)
     fold.apply(keys.SERVICES, Batch(10, (), (made.key(gone),)), 1.0)
     return fold
@@ -56,7 +56,7 @@ def test_a_new_fold_is_what_the_old_one_was(layout: Layout, tmp_path: Path) -> N
     found = snapshot.read(path, layout)
     before, after = lived(), Fold()
     after.restore(found.entries(), found.vanished, 0.0)
-    for what in ("instances", "leases", "nodes", "documents", "roots", "revocations"):
+    for what in ("instances", "leases", "documents", "roots", "revocations"):
         assert getattr(after, what) == getattr(before, what)
     assert after.endpoints("web", 0.0) == before.endpoints("web", 1.0)
     assert {one.instance.id: one.state for one in after.endpoints("web", 0.0)} == {

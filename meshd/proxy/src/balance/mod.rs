@@ -2,30 +2,42 @@
 
 pub mod ewma;
 pub mod outlier;
+#[cfg(test)]
+mod tests;
 
 use crate::config::{Outlier, State};
 use crate::snapshot::{SharedService, Snapshot};
-use crate::tables::{EndpointId, Leg, ServiceId, Tables};
+use crate::suspect::{Proof, WINDOW_MS};
+use crate::tables::{self, EndpointId, Leg, ServiceId};
 use ewma::Ewma;
 use outlier::{Row, Rule};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
-/// One thread's view of an endpoint; lives on by name when the tables swap.
+/// What a thread keeps of an endpoint beside its state.
+pub trait Keep: Default {
+    /// The endpoint is gone, or somewhere else.
+    fn leave(&self) {}
+}
+
+impl Keep for () {}
+
+/// One thread's view of an endpoint, and what else the thread keeps of it (`with`); lives on when the tables swap, as
+/// long as the same instance is at the same place.
 #[derive(Default)]
-pub struct Endpoint {
+pub struct Endpoint<T = ()> {
+    pub with: T,
     pub ewma: Ewma,
     row: Cell<Row>,
     ejected_until_ms: Cell<u64>,
-    /// A suspect endpoint that could not be reached gets nothing more until the registry says otherwise.
-    given_up: Cell<bool>,
     successes: Cell<u64>,
     failures: Cell<u64>,
-    last_success_unix_ms: Cell<u64>,
+    /// Milliseconds since the proxy's start.
+    last_success_ms: Cell<Option<u64>>,
 }
 
-impl Endpoint {
+impl<T> Endpoint<T> {
     pub fn successes(&self) -> u64 {
         self.successes.get()
     }
@@ -34,8 +46,14 @@ impl Endpoint {
         self.failures.get()
     }
 
-    pub fn last_success_unix_ms(&self) -> u64 {
-        self.last_success_unix_ms.get()
+    /// Milliseconds since the proxy's start.
+    pub fn last_success_ms(&self) -> Option<u64> {
+        self.last_success_ms.get()
+    }
+
+    /// Some request was sent to it, or tried to be.
+    pub fn was_used(&self) -> bool {
+        self.successes.get() + self.failures.get() + u64::from(self.ewma.inflight()) > 0
     }
 
     pub fn is_ejected(&self, now_ms: u64) -> bool {
@@ -46,25 +64,29 @@ impl Endpoint {
 /// Endpoints that may be chosen now.
 #[derive(Default)]
 struct Candidates {
-    members: Vec<EndpointId>,
+    /// Indices into the service's endpoints.
+    members: Vec<u32>,
     /// Running sums of the weights; empty when they are all equal.
     sums: Vec<u64>,
 }
 
 impl Candidates {
-    fn build(ids: &[EndpointId], tables: &Tables, mut may: impl FnMut(EndpointId) -> bool) -> Candidates {
-        let members: Vec<EndpointId> =
-            ids.iter().copied().filter(|id| tables.endpoint(*id).weight > 0 && may(*id)).collect();
-        let weight = |id: &EndpointId| u64::from(tables.endpoint(*id).weight);
-        let mut sums = Vec::new();
-        if members.windows(2).any(|w| weight(&w[0]) != weight(&w[1])) {
-            let mut sum = 0;
-            sums.extend(members.iter().map(|id| {
-                sum += weight(id);
-                sum
-            }));
+    fn clear(&mut self) {
+        self.members.clear();
+        self.sums.clear();
+    }
+
+    /// Takes one more that may be chosen; `finish` when all are in.
+    fn push(&mut self, index: u32, weight: u32) {
+        self.members.push(index);
+        self.sums.push(self.sums.last().copied().unwrap_or(0) + u64::from(weight));
+    }
+
+    fn finish(&mut self) {
+        let first = self.sums.first().copied().unwrap_or(0);
+        if self.sums.iter().zip(1..).all(|(sum, n)| *sum == n * first) {
+            self.sums.clear();
         }
-        Candidates { members, sums }
     }
 
     #[inline]
@@ -81,13 +103,7 @@ impl Candidates {
 
     /// Two at random, the cheaper one. `without` is passed over when there is another.
     #[inline]
-    fn pick(
-        &self,
-        states: &[Rc<Endpoint>],
-        without: Option<EndpointId>,
-        random: u64,
-        now_ns: u64,
-    ) -> Option<EndpointId> {
+    fn pick<T>(&self, states: &[Rc<Endpoint<T>>], without: Option<u32>, random: u64, now_ns: u64) -> Option<u32> {
         if let [only] = self.members[..] {
             return Some(only);
         }
@@ -105,12 +121,15 @@ impl Candidates {
         } else if is_out(b) {
             b = (0..n).find(|i| *i != a && !is_out(*i)).unwrap_or(a);
         }
-        let cost = |i: usize| states.get(self.members[i].index()).map_or(f64::MAX, |e| e.ewma.cost(now_ns));
+        let cost = |i: usize| states.get(self.members[i] as usize).map_or(f64::MAX, |e| e.ewma.cost(now_ns));
         Some(self.members[if cost(a) <= cost(b) { a } else { b }])
     }
 }
 
-struct Group {
+/// One service on one thread; the next balancer takes over what did not change as it is.
+struct Group<T> {
+    /// As the service's endpoints.
+    states: Vec<Rc<Endpoint<T>>>,
     all: RefCell<Candidates>,
     subsets: Vec<RefCell<Candidates>>,
     seen: Cell<u64>,
@@ -118,56 +137,60 @@ struct Group {
 }
 
 /// One thread's balancer over one snapshot.
-pub struct Balancer {
-    endpoints: Vec<Rc<Endpoint>>,
-    groups: Vec<Group>,
+pub struct Balancer<T = ()> {
+    /// By `ServiceId`.
+    groups: Vec<Rc<Group<T>>>,
 }
 
-impl Balancer {
-    /// Over `snap`, taking over by name what `before` (with its tables) knew.
-    pub fn new(snap: &Snapshot, before: Option<(&Balancer, &Tables)>, now_ms: u64) -> Balancer {
-        let tables = &snap.tables;
-        let mut known: HashMap<&str, (&Rc<Endpoint>, State)> = HashMap::new();
-        if let Some((b, t)) = before {
-            known.extend(t.endpoints.iter().zip(&b.endpoints).map(|(e, s)| (&*e.name, (s, e.state))));
-        }
-        let endpoints = tables
-            .endpoints
-            .iter()
-            .map(|e| match known.get(&*e.name) {
-                Some((s, state)) => {
-                    if *state != e.state {
-                        s.given_up.set(false);
-                    }
-                    Rc::clone(s)
-                }
-                None => Rc::default(),
-            })
-            .collect();
-        let groups = tables
-            .services
-            .iter()
-            .map(|s| Group {
+impl<T: Keep> Balancer<T> {
+    /// Over `snap`, taking over what `before` (with its snapshot) knew.
+    pub fn new(snap: &Snapshot, before: Option<(&Balancer<T>, &Snapshot)>, now_ms: u64) -> Balancer<T> {
+        let mut b = Balancer { groups: Vec::with_capacity(snap.tables.services.len()) };
+        for (i, service) in snap.tables.services.iter().enumerate() {
+            let id = ServiceId(i as u32);
+            let old = before.and_then(|(b, s)| {
+                let old = s.tables.same_service(&snap.tables, id)?;
+                Some((b.groups.get(old.index())?, &s.tables.services[old.index()]))
+            });
+            if let Some((group, was)) = old
+                && Arc::ptr_eq(was, service)
+            {
+                b.groups.push(Rc::clone(group));
+                continue;
+            }
+            let (group, was) = old.map_or((&[][..], &[][..]), |(g, was)| (&g.states[..], &was.endpoints[..]));
+            b.groups.push(Rc::new(Group {
+                states: take_over(snap, service, was, group),
                 all: RefCell::default(),
-                subsets: s.subsets.iter().map(|_| RefCell::default()).collect(),
+                subsets: service.subsets.iter().map(|_| RefCell::default()).collect(),
                 seen: Cell::new(0),
                 next_change_ms: Cell::new(u64::MAX),
-            })
-            .collect();
-        let b = Balancer { endpoints, groups };
-        for i in 0..tables.services.len() {
-            b.rebuild(snap, ServiceId(i as u32), now_ms);
+            }));
+            b.rebuild(snap, id, now_ms);
+        }
+        if let Some((old, s)) = before.filter(|(_, s)| !s.tables.is_numbered_as(&snap.tables)) {
+            let gone =
+                s.tables.services.iter().zip(&old.groups).filter(|(s, _)| snap.tables.service_id(&s.name).is_none());
+            gone.flat_map(|(_, g)| &g.states).for_each(|e| e.with.leave());
         }
         b
     }
+}
 
+impl<T> Balancer<T> {
     #[inline]
-    pub fn endpoint(&self, id: EndpointId) -> Option<&Rc<Endpoint>> {
-        self.endpoints.get(id.index())
+    pub fn endpoint(&self, id: EndpointId) -> Option<&Rc<Endpoint<T>>> {
+        self.groups.get(id.service.index())?.states.get(id.index as usize)
     }
 
-    pub fn endpoints(&self) -> &[Rc<Endpoint>] {
-        &self.endpoints
+    /// States of a service's endpoints, in their order.
+    pub fn endpoints(&self, service: ServiceId) -> &[Rc<Endpoint<T>>] {
+        self.groups.get(service.index()).map_or(&[], |g| &g.states)
+    }
+
+    /// Every state, once for each service.
+    pub fn all(&self) -> impl Iterator<Item = &Rc<Endpoint<T>>> {
+        self.groups.iter().flat_map(|g| &g.states)
     }
 
     /// The endpoint for a request on `leg`; None: none takes requests.
@@ -178,7 +201,9 @@ impl Balancer {
             None => &g.all,
             Some(i) => g.subsets.get(i as usize)?,
         };
-        c.borrow().pick(&self.endpoints, without, random, now_ns)
+        let without = without.filter(|id| id.service == leg.service).map(|id| id.index);
+        let index = c.borrow().pick(&g.states, without, random, now_ns)?;
+        Some(EndpointId { service: leg.service, index })
     }
 
     /// Takes over what other threads ejected, and ends ejections; once per tick.
@@ -197,38 +222,43 @@ impl Balancer {
         else {
             return;
         };
+        // before the reading: what changes meanwhile is read again at the next tick
         g.seen.set(shared.version());
-        let mut next = u64::MAX;
-        for e in &service.endpoints {
-            let until = if shared.version() == 0 { 0 } else { shared.ejected_until(&tables.endpoint(*e).name) };
-            if let Some(s) = self.endpoint(*e) {
-                s.ejected_until_ms.set(until);
+        let (mut all, mut next) = (g.all.borrow_mut(), u64::MAX);
+        let mut subsets: Vec<_> = g.subsets.iter().map(RefCell::borrow_mut).collect();
+        all.clear();
+        subsets.iter_mut().for_each(|c| c.clear());
+        shared.read(|judged| {
+            for (i, (e, s)) in (0..).zip(service.endpoints.iter().zip(&g.states)) {
+                let suspect = e.state == State::Suspect;
+                let ejected = judged.ejected_until(&e.name);
+                let proven = if suspect { judged.proven_until(&e.name) } else { 0 };
+                s.ejected_until_ms.set(ejected);
+                next = [ejected, proven].into_iter().filter(|at| *at > now_ms).fold(next, u64::min);
+                if e.weight == 0 || ejected > now_ms || !e.state.takes_requests() {
+                    continue;
+                }
+                // a service seen with a meshed instance is never called in plaintext; a call on this host needs no wire
+                // and no proof of who is there
+                let unsure = (e.mesh.is_none() && service.meshed) || (suspect && proven <= now_ms);
+                if unsure && tables.here(EndpointId { service: id, index: i }).is_none() {
+                    continue;
+                }
+                all.push(i, e.weight);
+                e.subsets.iter().for_each(|n| subsets[*n as usize].push(i, e.weight));
             }
-            if until > now_ms {
-                next = next.min(until);
-            }
-        }
+        });
+        all.finish();
+        subsets.iter_mut().for_each(|c| c.finish());
         g.next_change_ms.set(next);
-        let may = |e: EndpointId| {
-            let known = tables.endpoint(e);
-            // a service seen with a meshed instance is never called in plaintext; a call on this host needs no wire
-            let reachable = known.mesh.is_some() || !service.meshed || tables.inbound_id(&known.name).is_some();
-            let lost = |s: &Endpoint| s.given_up.get() && known.state == State::Suspect;
-            let free = self.endpoint(e).is_some_and(|s| !s.is_ejected(now_ms) && !lost(s));
-            known.state.takes_requests() && reachable && free
-        };
-        *g.all.borrow_mut() = Candidates::build(&service.endpoints, tables, may);
-        for (c, s) in g.subsets.iter().zip(&service.subsets) {
-            *c.borrow_mut() = Candidates::build(&s.endpoints, tables, may);
-        }
     }
 
     /// Notes a success.
     #[inline]
-    pub fn success(&self, id: EndpointId, now_unix_ms: u64) {
+    pub fn success(&self, id: EndpointId, now_ms: u64) {
         let Some(e) = self.endpoint(id) else { return };
         e.successes.set(e.successes.get() + 1);
-        e.last_success_unix_ms.set(now_unix_ms);
+        e.last_success_ms.set(Some(now_ms));
         let mut row = e.row.get();
         if !row.is_clear() {
             row.success();
@@ -236,26 +266,25 @@ impl Balancer {
         }
     }
 
-    /// Notes a failure; returns for how long the endpoint is ejected, if it is now.
-    pub fn failure(
-        &self,
-        snap: &Snapshot,
-        id: EndpointId,
-        outlier: &Outlier,
-        could_not_connect: bool,
-        now_ms: u64,
-    ) -> Option<u64> {
-        let e = self.endpoint(id)?;
-        e.failures.set(e.failures.get() + 1);
+    /// A suspect could not be reached: a request that finds it out counts as a probe. True: that is news.
+    pub fn unreachable(&self, snap: &Snapshot, id: EndpointId, now_ms: u64) -> bool {
         let known = snap.tables.endpoint(id);
-        let now_ns = now_ms * 1_000_000;
-        let others = snap.tables.service(known.service).endpoints.iter().filter(|o| **o != id);
-        let levels = others.filter_map(|o| self.endpoint(*o)).map(|o| o.ewma.level(now_ns));
-        e.ewma.fail(levels.fold(f64::INFINITY, f64::min), now_ns);
-        if could_not_connect && known.state == State::Suspect {
-            e.given_up.set(true);
+        let Some(shared) = snap.services.get(known.service.index()) else { return false };
+        let news = known.state == State::Suspect && shared.judge(&known.name, known.reached_at(), Proof::Bad, now_ms);
+        if news {
             self.rebuild(snap, known.service, now_ms);
         }
+        news
+    }
+
+    /// Notes a failure; returns for how long the endpoint is ejected, if it is now.
+    pub fn failure(&self, snap: &Snapshot, id: EndpointId, outlier: &Outlier, now_ms: u64) -> Option<u64> {
+        let e = self.endpoint(id)?;
+        e.failures.set(e.failures.get() + 1);
+        let (known, others) = (snap.tables.endpoint(id), self.endpoints(id.service));
+        let now_ns = now_ms * 1_000_000;
+        let levels = others.iter().filter(|o| !Rc::ptr_eq(o, e)).map(|o| o.ewma.level(now_ns));
+        e.ewma.fail(levels.fold(f64::INFINITY, f64::min), now_ns);
         let rule = rule(outlier);
         let mut row = e.row.get();
         let long = row.failure(&rule, now_ms);
@@ -264,10 +293,50 @@ impl Balancer {
             return None;
         }
         let shared: &SharedService = snap.services.get(known.service.index())?;
-        let ms = shared.eject(&known.name, &rule, snap.tables.service(known.service).endpoints.len(), now_ms)?;
+        let ms = shared.eject(&known.name, &rule, others.len(), now_ms)?;
         e.row.set(Row::default());
         self.rebuild(snap, known.service, now_ms);
         Some(ms)
+    }
+}
+
+/// The states of `service`'s endpoints, of `group` (whose endpoints were `was`) where there is one. Both are in order
+/// of names; what is shared is found without a look at it.
+fn take_over<T: Keep>(
+    snap: &Snapshot,
+    service: &tables::Service,
+    was: &[Arc<tables::Endpoint>],
+    group: &[Rc<Endpoint<T>>],
+) -> Vec<Rc<Endpoint<T>>> {
+    let mut old = was.iter().zip(group).peekable();
+    let mut states = Vec::with_capacity(service.endpoints.len());
+    for e in &service.endpoints {
+        while let Some((_, gone)) = old.next_if(|(was, _)| !Arc::ptr_eq(was, e) && was.name < e.name) {
+            gone.with.leave();
+        }
+        states.push(match old.next_if(|(was, _)| Arc::ptr_eq(was, e) || was.name == e.name) {
+            Some((was, state)) if Arc::ptr_eq(was, e) => Rc::clone(state),
+            Some((was, state)) if was.is_same_place(e) => {
+                if e.state == State::Suspect && was.state != State::Suspect {
+                    vouch(snap, state, e);
+                }
+                Rc::clone(state)
+            }
+            Some((_, elsewhere)) => {
+                elsewhere.with.leave();
+                Rc::default()
+            }
+            None => Rc::default(),
+        });
+    }
+    old.for_each(|(_, gone)| gone.with.leave());
+    states
+}
+
+/// An answer that came before the endpoint turned suspect speaks for it until the first probe.
+fn vouch<T>(snap: &Snapshot, s: &Endpoint<T>, e: &tables::Endpoint) {
+    if let (Some(shared), Some(at)) = (snap.services.get(e.service.index()), s.last_success_ms.get()) {
+        shared.vouch(&e.name, e.reached_at(), at + WINDOW_MS);
     }
 }
 
@@ -277,60 +346,5 @@ fn rule(o: &Outlier) -> Rule {
         base_ejection_ms: o.base_ejection_ms,
         max_ejection_percent: o.max_ejection_percent,
         interval_ms: o.interval_ms,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn states(n: usize) -> Vec<Rc<Endpoint>> {
-        (0..n).map(|_| Rc::default()).collect()
-    }
-
-    fn candidates(n: u32, weights: &[u64]) -> Candidates {
-        let mut sum = 0;
-        let sums = weights.iter().map(|w| {
-            sum += w;
-            sum
-        });
-        Candidates { members: (0..n).map(EndpointId).collect(), sums: sums.collect() }
-    }
-
-    fn spread(c: &Candidates, s: &[Rc<Endpoint>], without: Option<EndpointId>) -> Vec<u32> {
-        let (mut x, mut hits) = (0x9E37_79B9_7F4A_7C15u64, vec![0; s.len()]);
-        for _ in 0..20_000 {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            if let Some(id) = c.pick(s, without, x, 0) {
-                hits[id.index()] += 1;
-            }
-        }
-        hits
-    }
-
-    #[test]
-    fn equal_endpoints_share_and_the_dear_one_is_avoided() {
-        let (c, s) = (candidates(4, &[]), states(4));
-        assert!(spread(&c, &s, None).iter().all(|h| (4000..6000).contains(h)));
-        s[2].ewma.begin();
-        assert!(spread(&c, &s, None)[2] < 100, "the others were never asked");
-    }
-
-    #[test]
-    fn weights_shape_the_choice() {
-        let (c, s) = (candidates(3, &[1, 1, 8]), states(3));
-        let hits = spread(&c, &s, None);
-        assert!(hits[2] > 9000, "{hits:?}");
-    }
-
-    #[test]
-    fn another_endpoint_is_taken_when_there_is_one() {
-        let (c, s) = (candidates(3, &[]), states(3));
-        assert_eq!(spread(&c, &s, Some(EndpointId(1)))[1], 0);
-        let one = candidates(1, &[]);
-        assert_eq!(one.pick(&s, Some(EndpointId(0)), 5, 0), Some(EndpointId(0)));
-        assert_eq!(candidates(0, &[]).pick(&s, None, 5, 0), None);
     }
 }

@@ -146,6 +146,18 @@ pub struct EndpointStat {
     pub successes: u64,
     pub failures: u64,
     pub last_success: f64,
+    /// Of a suspect: good, bad, unknown; empty: it is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub proof: String,
+}
+
+/// Handshakes with suspects of a service. result: good, bad.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeCount {
+    pub service: String,
+    pub result: String,
+    pub count: u64,
 }
 
 /// Cumulative totals since `started`.
@@ -164,9 +176,12 @@ pub struct Stats {
     pub endpoints: Vec<EndpointStat>,
     pub connections: u64,
     pub dropped_events: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeCount>,
 }
 
-/// kind: ejected, restored, denied, drained, `tls_failure`, `listener_failed`, `listener_bound`.
+/// kind: ejected, restored, `suspect_good`, `suspect_bad`, denied, drained, `tls_failure`, `listener_failed`,
+/// `listener_bound`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Event {

@@ -89,7 +89,7 @@ pub struct Service {
     pub callers: BTreeMap<String, Upstream>,
 }
 
-/// Critical and draining get no new requests; suspect ones do until the first failure to connect.
+/// Critical and draining get no new requests; suspect ones do while their identity is proven (`suspect`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {

@@ -79,18 +79,32 @@ impl Resource {
         })
     }
 
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Resource::Listener(_) => "listener",
+            Resource::Service(_) => "service",
+            Resource::Endpoint(_) => "endpoint",
+            Resource::Routes(_) => "routes",
+            Resource::Inbound(_) => "inbound",
+            Resource::Identity(_) => "identity",
+            Resource::Trust(_) => "trust",
+            Resource::Settings(_) => "settings",
+        }
+    }
+
     /// `<kind>/<name>`.
     pub fn id(&self) -> String {
-        match self {
-            Resource::Listener(r) => format!("listener/{}", r.name),
-            Resource::Service(r) => format!("service/{}", r.name),
-            Resource::Endpoint(r) => format!("endpoint/{}", r.name),
-            Resource::Routes(r) => format!("routes/{}", r.name),
-            Resource::Inbound(r) => format!("inbound/{}", r.name),
-            Resource::Identity(r) => format!("identity/{}", r.name),
-            Resource::Trust(r) => format!("trust/{}", r.name),
-            Resource::Settings(r) => format!("settings/{}", r.name),
-        }
+        let name = match self {
+            Resource::Listener(r) => &r.name,
+            Resource::Service(r) => &r.name,
+            Resource::Endpoint(r) => &r.name,
+            Resource::Routes(r) => &r.name,
+            Resource::Inbound(r) => &r.name,
+            Resource::Identity(r) => &r.name,
+            Resource::Trust(r) => &r.name,
+            Resource::Settings(r) => &r.name,
+        };
+        format!("{}/{name}", self.kind())
     }
 }
 

@@ -4,16 +4,15 @@
 //! of it, so multiplexed links can take the pools' place behind the same three calls: `acquire`, `Upstream::release`
 //! and drop (abort).
 
+use crate::balance::Keep;
 use crate::http1::Sender;
-use crate::identity::{self, Own, TrustBundle};
+use crate::identity::Peering;
 use crate::stream::{Buf, Stream};
-use rustls::pki_types::ServerName;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use tokio::net::TcpStream;
 
@@ -24,15 +23,8 @@ const MAX_IDLE: usize = 256;
 pub enum Target<'a> {
     /// In plaintext: an app of this host, or an endpoint that is not meshed and may be called so.
     Plain(SocketAddr),
-    /// As `own` to exactly the identity `want`.
-    Secured {
-        address: SocketAddr,
-        own: &'a Own,
-        trust: &'a Arc<TrustBundle>,
-        want: &'a str,
-        server_name: &'a ServerName<'static>,
-        alpn: &'static [u8],
-    },
+    /// To exactly one identity.
+    Secured { address: SocketAddr, peering: Peering<'a>, alpn: &'static [u8] },
 }
 
 /// An open stream with what was read of it.
@@ -105,6 +97,12 @@ impl Pool {
     }
 }
 
+impl Keep for Rc<Pool> {
+    fn leave(&self) {
+        self.clear();
+    }
+}
+
 impl Upstream {
     /// Gives the stream back for another exchange; only when both directions ended cleanly and nothing is left over.
     /// It is closed when it is idle at `until_ms`.
@@ -140,9 +138,9 @@ pub async fn pooled(pool: &Rc<Pool>, caller: u32) -> Option<Upstream> {
 pub async fn open(target: &Target<'_>, pool: Option<(&Rc<Pool>, u32)>) -> io::Result<Upstream> {
     let stream = match target {
         Target::Plain(address) => Stream::plain(dial(*address).await?),
-        Target::Secured { address, own, trust, want, server_name, alpn } => {
+        Target::Secured { address, peering, alpn } => {
             let mut io = dial(*address).await?;
-            let session = identity::connect(&mut io, own, trust, want, server_name, alpn).await?;
+            let session = peering.connect(&mut io, alpn).await?;
             Stream::secured(io, session)
         }
     };
@@ -150,7 +148,8 @@ pub async fn open(target: &Target<'_>, pool: Option<(&Rc<Pool>, u32)>) -> io::Re
     Ok(Upstream { stream, buf: Buf::new(), reused: false, pool: pool.map(|(p, c)| (p.clone(), c)), epoch })
 }
 
-async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+/// A new connection, without a time limit.
+pub async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     let s = TcpStream::connect(address).await?;
     // what is one write is one segment: nothing to gather
     s.set_nodelay(true)?;

@@ -1,4 +1,4 @@
-//! What the proxy holds, and how an update changes it: wholly or not at all.
+//! What the proxy holds, and how an update changes it: wholly or not at all, at the cost of what changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,22 +8,26 @@ use serde_json::value::RawValue;
 use crate::config::Resource;
 use crate::config::frames::{Rejected, Update};
 use crate::config::parse::{Invalid, digest};
-use crate::tables::Tables;
+use crate::tables::{Change, Resources, Tables};
 
 /// One resource as held.
 #[derive(Debug, Clone)]
-pub(super) struct Held {
-    pub(super) raw: Box<RawValue>,
-    pub(super) digest: String,
+struct Held {
+    raw: Arc<RawValue>,
+    digest: String,
     parsed: Arc<Resource>,
 }
 
 type Set = BTreeMap<String, Held>;
 
+/// By id: what it becomes; None: it goes.
+type Changes = BTreeMap<String, Option<Held>>;
+
 /// The set in force.
 #[derive(Debug, Default)]
 pub struct Holder {
     held: Set,
+    tables: Arc<Tables>,
     update: u64,
 }
 
@@ -32,7 +36,47 @@ pub struct Holder {
 pub struct Candidate {
     pub update: u64,
     pub tables: Arc<Tables>,
-    held: Set,
+    changes: Changes,
+}
+
+impl Candidate {
+    /// Resources that it changes, as sent; None: deleted.
+    pub fn raws(&self) -> impl Iterator<Item = (String, Option<Arc<RawValue>>)> {
+        self.changes.iter().map(|(id, h)| (id.clone(), h.as_ref().map(|h| h.raw.clone())))
+    }
+}
+
+/// The set as it will be.
+struct After<'a> {
+    held: &'a Set,
+    changes: &'a Changes,
+}
+
+impl<'a> After<'a> {
+    fn parsed(&self, id: &str) -> Option<&'a Resource> {
+        let held = match self.changes.get(id) {
+            Some(change) => change.as_ref(),
+            None => self.held.get(id),
+        };
+        held.map(|h| &*h.parsed)
+    }
+
+    /// By id, of ids that begin with `prefix`.
+    fn all(&self, prefix: &str) -> BTreeMap<&'a str, &'a Resource> {
+        let held = self.held.range(prefix.to_owned()..).take_while(|(id, _)| id.starts_with(prefix));
+        let ids = held.map(|(id, _)| id.as_str()).chain(self.changes.keys().map(String::as_str));
+        ids.filter(|id| id.starts_with(prefix)).filter_map(|id| self.parsed(id).map(|r| (id, r))).collect()
+    }
+}
+
+impl Resources for After<'_> {
+    fn get(&self, id: &str) -> Option<&Resource> {
+        self.parsed(id)
+    }
+
+    fn kind(&self, kind: &str) -> Vec<&Resource> {
+        self.all(&format!("{kind}/")).into_values().collect()
+    }
 }
 
 impl Holder {
@@ -40,22 +84,32 @@ impl Holder {
     pub fn prepare(&self, update: &Update) -> Result<Candidate, Rejected> {
         let reject =
             |e: Invalid| Rejected { update: update.update, resource: e.resource, path: e.path, reason: e.reason };
-        let mut held = if update.full { self.only_trust() } else { self.held.clone() };
-        for id in &update.delete {
-            held.remove(id);
-        }
-        for raw in &update.put {
-            let (id, resource) = self.read(raw).map_err(reject)?;
-            held.insert(id, resource);
-        }
-        let resources: Vec<&Resource> = held.values().map(|h| h.parsed.as_ref()).collect();
-        let tables = Tables::build(&resources).map_err(reject)?;
-        Ok(Candidate { update: update.update, tables: Arc::new(tables), held })
+        let changes = self.changes(update).map_err(reject)?;
+        let after = After { held: &self.held, changes: &changes };
+        let tables = if update.full || self.tables.is_crowded() {
+            let all = after.all("");
+            let all: Vec<Change> = all.into_values().map(|r| Change { before: None, after: Some(r) }).collect();
+            Tables::default().change(&all, &after)
+        } else {
+            let now = changes.iter().map(|(id, change)| Change {
+                before: self.held.get(id).map(|h| &*h.parsed),
+                after: change.as_ref().map(|h| &*h.parsed),
+            });
+            self.tables.change(&now.collect::<Vec<_>>(), &after)
+        };
+        let tables = Arc::new(tables.map_err(reject)?);
+        Ok(Candidate { update: update.update, tables, changes })
     }
 
     /// The candidate's tables are what requests see now.
     pub fn commit(&mut self, candidate: Candidate) {
-        self.held = candidate.held;
+        for (id, change) in candidate.changes {
+            match change {
+                Some(held) => _ = self.held.insert(id, held),
+                None => _ = self.held.remove(&id),
+            }
+        }
+        self.tables = candidate.tables;
         self.update = candidate.update;
     }
 
@@ -78,20 +132,31 @@ impl Holder {
         self.held.values().filter_map(|h| redacted(&h.raw)).collect()
     }
 
-    pub(super) fn raws(&self) -> impl Iterator<Item = &RawValue> {
-        self.held.values().map(|h| h.raw.as_ref())
+    /// Everything held, as sent, keys and all.
+    #[cfg(test)]
+    pub(super) fn sent(&self) -> Vec<serde_json::Value> {
+        self.held.values().map(|h| serde_json::from_str(h.raw.get()).unwrap()).collect()
     }
 
-    fn only_trust(&self) -> Set {
-        self.held.iter().filter(|(id, _)| id.starts_with("trust/")).map(|(id, h)| (id.clone(), h.clone())).collect()
-    }
-
-    /// Parses a resource, unless the same bytes are held already.
-    fn read(&self, raw: &RawValue) -> Result<(String, Held), Invalid> {
-        let parsed = Resource::parse(raw.get())?;
-        let id = parsed.id();
-        let digest = digest(raw.get().as_bytes());
-        Ok((id, Held { raw: raw.to_owned(), digest, parsed: Arc::new(parsed) }))
+    /// What the update changes: of a full one everything that it does not put goes, but for trust.
+    fn changes(&self, update: &Update) -> Result<Changes, Invalid> {
+        let mut changes = Changes::new();
+        if update.full {
+            changes.extend(self.held.keys().filter(|id| !id.starts_with("trust/")).map(|id| (id.clone(), None)));
+        }
+        let known = update.delete.iter().filter(|id| self.held.contains_key(*id));
+        changes.extend(known.map(|id| (id.clone(), None)));
+        for raw in &update.put {
+            let digest = digest(raw.get().as_bytes());
+            let parsed = Resource::parse(raw.get())?;
+            let id = parsed.id();
+            if self.held.get(&id).is_some_and(|h| h.digest == digest) {
+                changes.remove(&id);
+            } else {
+                changes.insert(id, Some(Held { raw: raw.clone().into(), digest, parsed: Arc::new(parsed) }));
+            }
+        }
+        Ok(changes)
     }
 }
 

@@ -5,12 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType};
 use serde_json::{Value, json};
 
-use super::{FrameDecoder, FrameError, Holder, MAX_FRAME, encode, last_path, restore, save};
+use super::{FrameDecoder, FrameError, Holder, MAX_FRAME, Saver, encode, last_path, restore};
 use crate::config::frames::{Applied, FromProxy, Rejected, ToProxy, Update};
 use crate::config::parse::digest;
 use crate::tables::tests::endpoint;
 
-fn update(number: u64, full: bool, put: &[Value], delete: &[&str]) -> Update {
+pub(super) fn update(number: u64, full: bool, put: &[Value], delete: &[&str]) -> Update {
     let frame = json!({"type": "update", "update": number, "full": full, "put": put, "delete": delete});
     match ToProxy::parse(frame.to_string().as_bytes()).unwrap() {
         ToProxy::Update(update) => update,
@@ -33,7 +33,7 @@ fn ids(holder: &Holder) -> Vec<String> {
 }
 
 /// An identity resource whose key and certificate fit.
-fn identity(spiffe: &str) -> Value {
+pub(super) fn identity(spiffe: &str) -> Value {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::ExplicitNoCa;
@@ -124,14 +124,22 @@ fn identities_are_checked_and_their_keys_never_shown() {
 fn the_last_set_is_saved_and_restored() {
     let run_dir = std::env::temp_dir().join(format!("meshd-proxy-saved-{}", std::process::id()));
     assert!(restore(&run_dir).unwrap().is_none());
-    let mut holder = Holder::default();
-    apply(&mut holder, &update(5, true, &[endpoint("api", "a", "1", &[]), trust()], &[])).unwrap();
-    save(&run_dir, &holder).unwrap();
-    save(&run_dir, &holder).unwrap();
+    let (mut holder, saver) = (Holder::default(), Saver::start(run_dir.clone()).unwrap());
+    let mut change = |u: Update| {
+        let candidate = holder.prepare(&u).unwrap();
+        saver.applied(&candidate);
+        holder.commit(candidate);
+    };
+    change(update(4, true, &[endpoint("api", "a", "1", &[]), endpoint("api", "b", "1", &[]), trust()], &[]));
+    change(update(5, false, &[endpoint("api", "c", "1", &[])], &["endpoint/api/b/1"]));
+    let saved = || restore(&run_dir).unwrap().filter(|u| u.update == 5);
+    while saved().is_none() {
+        std::thread::yield_now();
+    }
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&last_path(&run_dir)), mode(&run_dir.join("proxy"))), (0o600, 0o700));
     let mut again = Holder::default();
-    apply(&mut again, &restore(&run_dir).unwrap().unwrap()).unwrap();
+    apply(&mut again, &saved().unwrap()).unwrap();
     assert_eq!((again.holds(), again.update()), (holder.holds(), 5), "digests are of the same bytes");
     std::fs::write(last_path(&run_dir), "{").unwrap();
     assert!(restore(&run_dir).is_err());

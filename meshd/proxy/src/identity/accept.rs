@@ -1,7 +1,7 @@
 //! The server side of a handshake: the ClientHello is read whole first, however it is cut, and its SNI picks the instance.
 
 use super::verify::Peer;
-use super::{ALPN_HTTP, ALPN_TCP, Keys};
+use super::{ALPN_HTTP, ALPN_PROBE, ALPN_TCP, Keys};
 use crate::spiffe::Usage;
 use crate::stream::{Buf, Conn, Session, handshake};
 use crate::tables::InboundId;
@@ -78,6 +78,11 @@ pub async fn accept(io: &mut TcpStream, keys: &Keys) -> io::Result<Accepted> {
 }
 
 impl Accepted {
+    /// The peer wants to know who is here, and nothing else.
+    pub fn is_probe(&self) -> bool {
+        self.session.alpn() == Some(ALPN_PROBE)
+    }
+
     /// The peer's chain against another trust bundle; false: it is no longer trusted.
     pub fn still_trusted(session: &Session, keys: &Keys, usage: Usage) -> bool {
         let (Some(trust), Some(chain)) = (keys.trust(), session.peer()) else { return false };

@@ -1,9 +1,9 @@
 //! The TLS configurations of this host's instances, rebuilt only where certificate, trust or protocol changed.
 
 use super::verify::{AnyClient, TrustBundle};
-use super::{ALPN_FOREIGN, ALPN_HTTP, ALPN_TCP, provider};
+use super::{ALPN_FOREIGN, ALPN_HTTP, ALPN_PROBE, ALPN_TCP, Peering, provider};
 use crate::config::Protocol;
-use crate::tables::{Identity, InboundId, Rejection, Tables};
+use crate::tables::{Identity, InboundId, MeshAddress, Rejection, Tables};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
@@ -57,7 +57,6 @@ fn client(key: &Arc<CertifiedKey>, p: &Arc<CryptoProvider>, alpn: &[u8]) -> Resu
 #[derive(Debug, Default)]
 pub struct Keys {
     trust: Option<Arc<TrustBundle>>,
-    trust_digest: Box<str>,
     own: HashMap<Box<str>, Arc<Own>>,
     servers: HashMap<Box<str>, Server>,
 }
@@ -69,14 +68,20 @@ struct Server {
 }
 
 impl Keys {
-    /// Builds what `tables` need, keeping from `before` what did not change. A rejection names the identity.
-    pub fn build(tables: &Arc<Tables>, before: &Keys) -> Result<Keys, Rejection> {
+    /// Builds what `tables` need, keeping of `before` (made from `old`) what did not change. A rejection names the
+    /// identity.
+    pub fn build(tables: &Tables, old: &Tables, before: &Arc<Keys>) -> Result<Arc<Keys>, Rejection> {
+        let digest = |t: &Tables| t.trust.as_ref().map(|t| t.digest.clone());
+        let same_trust = digest(tables) == digest(old);
+        let same_keys = Arc::ptr_eq(&tables.identities, &old.identities);
+        if same_trust && same_keys && Arc::ptr_eq(&tables.inbounds, &old.inbounds) {
+            return Ok(before.clone());
+        }
         let p = provider();
-        let digest = tables.trust.as_ref().map(|t| t.digest.clone()).unwrap_or_default();
-        let same = before.trust.as_ref().filter(|_| before.trust_digest == digest);
-        let trust = same.cloned().or_else(|| TrustBundle::new(tables));
+        let same = before.trust.as_ref().filter(|_| same_trust);
+        let trust = same.cloned().or_else(|| tables.trust.as_ref().map(TrustBundle::new));
         let mut own = HashMap::new();
-        for id in &tables.identities {
+        for id in tables.identities.iter() {
             let kept = before.own.get(&id.name).filter(|o| o.digest == id.digest).cloned();
             let it = match kept {
                 Some(o) => o,
@@ -97,7 +102,7 @@ impl Keys {
                 }
             }
         }
-        Ok(Keys { trust, trust_digest: digest, own, servers })
+        Ok(Arc::new(Keys { trust, own, servers }))
     }
 
     pub fn trust(&self) -> Option<&Arc<TrustBundle>> {
@@ -116,6 +121,12 @@ impl Keys {
     /// By instance name.
     pub fn own(&self, instance: &str) -> Option<&Arc<Own>> {
         self.own.get(instance)
+    }
+
+    /// As `instance` to the identity that must answer at `to`; None: this host has no identity for it yet, or no trust.
+    pub fn peering<'a>(&'a self, instance: &str, to: &'a MeshAddress) -> Option<Peering<'a>> {
+        let (own, trust) = (self.own.get(instance)?, self.trust.as_ref()?);
+        Some(Peering { own, trust, want: to.spiffe.as_str(), server_name: &to.server_name })
     }
 
     /// By SNI, any case.
@@ -140,9 +151,10 @@ fn server(
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(own.key.clone())));
     c.send_tls13_tickets = 0;
     c.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    // the first of ours that the peer offers: who probes also offers what an older proxy knows
     c.alpn_protocols = match protocol {
-        Protocol::Http => vec![ALPN_HTTP.to_vec(), ALPN_FOREIGN.to_vec()],
-        Protocol::Tcp => vec![ALPN_TCP.to_vec()],
+        Protocol::Http => vec![ALPN_PROBE.to_vec(), ALPN_HTTP.to_vec(), ALPN_FOREIGN.to_vec()],
+        Protocol::Tcp => vec![ALPN_PROBE.to_vec(), ALPN_TCP.to_vec()],
     };
     Ok(Arc::new(c))
 }

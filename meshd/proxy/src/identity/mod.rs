@@ -12,8 +12,10 @@ pub use accept::{Accepted, accept};
 pub use keys::{Keys, Own};
 pub use verify::{Peer, TrustBundle};
 
-use crate::stream::{Buf, Conn, Session, handshake};
+use crate::stream::{Buf, Conn, Session, Stream, handshake};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -22,6 +24,8 @@ use tokio::net::TcpStream;
 pub const ALPN_HTTP: &[u8] = b"meshd-h1";
 /// Between meshd proxies, for TCP services.
 pub const ALPN_TCP: &[u8] = b"meshd-tcp";
+/// Between meshd proxies: is this instance there? Any protocol; the callee ends the connection after the handshake.
+pub const ALPN_PROBE: &[u8] = b"meshd-probe";
 /// Foreign clients of HTTP services.
 pub const ALPN_FOREIGN: &[u8] = b"http/1.1";
 
@@ -40,24 +44,53 @@ pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     })
 }
 
-/// Opens TLS as `own` towards exactly the identity `want`; the other end must speak `alpn`.
-///
-/// Errors carry rustls' reason; nothing of the application is sent before the peer is verified.
-pub async fn connect(
-    io: &mut TcpStream,
-    own: &Own,
-    trust: &Arc<TrustBundle>,
-    want: &str,
-    server_name: &ServerName<'static>,
-    alpn: &'static [u8],
-) -> io::Result<Box<Session>> {
-    let mut config = own.client(alpn);
-    config.dangerous().set_certificate_verifier(Arc::new(verify::ExactServer::new(trust.clone(), want)));
-    let conn = rustls::client::UnbufferedClientConnection::new(Arc::new(config), server_name.clone())
-        .map_err(io::Error::other)?;
-    let session = handshake(io, Conn::Client(conn), Buf::new()).await?;
-    if session.alpn() != Some(alpn) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the peer did not agree on the protocol"));
+/// Whom to expect, and as whom.
+pub struct Peering<'a> {
+    pub own: &'a Own,
+    pub trust: &'a Arc<TrustBundle>,
+    pub want: &'a str,
+    pub server_name: &'a ServerName<'static>,
+}
+
+impl Peering<'_> {
+    async fn open(&self, io: &mut TcpStream, mut config: ClientConfig) -> io::Result<Box<Session>> {
+        config.dangerous().set_certificate_verifier(Arc::new(verify::ExactServer::new(self.trust.clone(), self.want)));
+        let conn = rustls::client::UnbufferedClientConnection::new(Arc::new(config), self.server_name.clone())
+            .map_err(io::Error::other)?;
+        handshake(io, Conn::Client(conn), Buf::new()).await
     }
-    Ok(session)
+
+    /// Opens TLS towards exactly the identity that is wanted; the other end must speak `alpn`.
+    ///
+    /// Errors carry rustls' reason; nothing of the application is sent before the peer is verified.
+    pub async fn connect(&self, io: &mut TcpStream, alpn: &'static [u8]) -> io::Result<Box<Session>> {
+        let session = self.open(io, self.own.client(alpn)).await?;
+        if session.alpn() != Some(alpn) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the peer did not agree on the protocol"));
+        }
+        Ok(session)
+    }
+
+    /// A handshake and nothing else: the identity is there, and it takes ours. `alpn`: what an older peer knows.
+    pub async fn probe(&self, mut io: TcpStream, alpn: &'static [u8]) -> io::Result<()> {
+        let mut config = self.own.client(alpn);
+        config.alpn_protocols.insert(0, ALPN_PROBE.to_vec());
+        let session = self.open(&mut io, config).await?;
+        let asked = session.alpn() == Some(ALPN_PROBE);
+        if !asked && session.alpn() != Some(alpn) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the peer did not agree on the protocol"));
+        }
+        let mut stream = Stream::secured(io, session);
+        if asked {
+            // in TLS 1.3 the client is done first: only the peer's clean end says that it took our certificate
+            if poll_fn(|cx| stream.poll_fill(cx, &mut Buf::new())).await? != 0 {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the peer sent data to a probe"));
+            }
+            // both are done: no socket waits for late segments of it, however many probes there are
+            stream.reset();
+            return Ok(());
+        }
+        stream.finish();
+        poll_fn(|cx| stream.poll_flush(cx)).await
+    }
 }

@@ -38,21 +38,15 @@ fn refuse(why: impl fmt::Display) -> Refused {
 pub struct TrustBundle {
     anchors: Vec<TrustAnchor<'static>>,
     provider: Arc<CryptoProvider>,
-    /// The tables that hold the revocations and the trust domain.
-    tables: Arc<crate::tables::Tables>,
+    /// Revocations and the trust domain.
+    trust: Arc<Trust>,
 }
 
 impl TrustBundle {
-    /// None: there is no trust yet, so nobody is trusted.
-    pub fn new(tables: &Arc<crate::tables::Tables>) -> Option<Arc<TrustBundle>> {
-        let trust = tables.trust.as_ref()?;
+    pub fn new(trust: &Arc<Trust>) -> Arc<TrustBundle> {
         let anchors =
             trust.roots.iter().filter_map(|r| webpki::anchor_from_trusted_cert(r).ok().map(|a| a.to_owned())).collect();
-        Some(Arc::new(TrustBundle { anchors, provider: provider(), tables: tables.clone() }))
-    }
-
-    fn trust(&self) -> Option<&Trust> {
-        self.tables.trust.as_ref()
+        Arc::new(TrustBundle { anchors, provider: provider(), trust: trust.clone() })
     }
 
     /// Verifies a chain (leaf first): signatures, times, usage, exactly one SPIFFE name of our trust domain, revocation.
@@ -80,7 +74,7 @@ impl TrustBundle {
             e => refuse(e),
         })?;
         let read = read_leaf(leaf).map_err(refuse)?;
-        let trust = self.trust().ok_or_else(|| refuse("no trust"))?;
+        let trust = &self.trust;
         if read.spiffe.trust_domain() != &*trust.trust_domain {
             return Err(refuse("foreign trust domain"));
         }

@@ -23,7 +23,7 @@ pub struct Listeners {
 
 fn wanted(t: &Tables) -> BTreeMap<Purpose, (SocketAddr, String)> {
     let mut all = BTreeMap::new();
-    for l in &t.listeners {
+    for l in t.listeners.iter() {
         all.insert(Purpose::Upstream(l.name.clone()), (l.address, t.service(l.service).name.to_string()));
     }
     if let Some(s) = &t.settings

@@ -11,6 +11,11 @@ impl Proxy {
     /// All threads' totals.
     pub(super) async fn stats(&self, id: u64) -> Stats {
         let mut s = metrics::merge(self.threads.collect().await);
+        let suspects = self.registry.suspects(self.start.elapsed().as_millis() as u64);
+        for e in s.endpoints.iter_mut().filter(|_| !suspects.is_empty()) {
+            e.proof = suspects.get(&*e.name).copied().unwrap_or_default().into();
+        }
+        s.probes = self.prober.counts();
         s.id = id;
         s.started = self.started;
         s.dropped_events = self.events.dropped() + self.writer.dropped();

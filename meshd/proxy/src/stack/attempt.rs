@@ -3,7 +3,6 @@
 mod reach;
 
 use super::upstream::Origin;
-use crate::balance::Endpoint;
 use crate::config;
 use crate::config::frames::Reporter;
 use crate::connect::Upstream;
@@ -21,7 +20,7 @@ use crate::route::Decision;
 use crate::route::matching::RequestView;
 use crate::snapshot::SharedService;
 use crate::tables::EndpointId;
-use crate::worker::{Local, Worker};
+use crate::worker::{Endpoint, Local, Worker};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -336,7 +335,7 @@ impl<'r, 't> Attempts<'r, 't> {
     #[inline]
     fn succeeded(&self, id: EndpointId) {
         self.count(Counted::Success);
-        self.local.balance.success(id, self.w.clock.unix_ms());
+        self.local.balance.success(id, self.w.clock.coarse_ms());
     }
 
     fn failed(&self, id: EndpointId, outcome: Counted, could_not_connect: bool) {

@@ -4,7 +4,6 @@ use super::inbound::Destination;
 use super::right::Trusted;
 use super::upstream::Origin;
 use crate::authorize::{self, Caller, Connect};
-use crate::balance::Endpoint;
 use crate::clock::Deadline;
 use crate::config::Protocol;
 use crate::config::frames::Reporter;
@@ -18,7 +17,7 @@ use crate::snapshot::Entered;
 use crate::spiffe::Usage;
 use crate::stream::{Buf, Session, Stream};
 use crate::tables::EndpointId;
-use crate::worker::Worker;
+use crate::worker::{Endpoint, Worker};
 use std::rc::Rc;
 
 /// Counts an open connection of a pair of services.
@@ -87,7 +86,7 @@ async fn route_and_reach<'w>(w: &'w Worker, deadline: &Deadline, from: &Origin) 
     local.hit(from.service, d.rule_index);
     let counted = Counted::new(w, local.handle(&w.metrics, Reporter::Source, from.caller, d.leg.service));
     local.snap.services.get(d.leg.service.index())?.budget.request();
-    let trusted = Trusted::now(w);
+    let trusted = Trusted::of(local);
     let (up, id, place) = reach(w, from, &d, deadline).await?;
     let endpoint = local.balance.endpoint(id)?.clone();
     endpoint.ewma.begin();
@@ -138,7 +137,7 @@ async fn reach<'t>(
         deadline.disarm();
         if let Ok(Ok(up)) = opened {
             w.metrics.attempt(handle, Outcome::Success);
-            local.balance.success(id, w.clock.unix_ms());
+            local.balance.success(id, w.clock.coarse_ms());
             return Some((up, id, place));
         }
         if let Ok(Err(e)) = opened
@@ -182,14 +181,8 @@ fn target<'t>(from: &'t Origin, id: EndpointId, allow_plaintext: bool) -> Option
         return (allow_plaintext && !t.service(endpoint.service).meshed).then_some(Target::Plain(endpoint.address));
     };
     let keys = &from.local.snap.keys;
-    Some(Target::Secured {
-        address: mesh.inbound,
-        own: keys.own(from.instance())?,
-        trust: keys.trust()?,
-        want: mesh.spiffe.as_str(),
-        server_name: &mesh.server_name,
-        alpn: ALPN_TCP,
-    })
+    let peering = keys.peering(from.instance(), mesh)?;
+    Some(Target::Secured { address: mesh.inbound, peering, alpn: ALPN_TCP })
 }
 
 /// A verified connection for a TCP instance of this host.

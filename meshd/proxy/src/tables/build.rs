@@ -1,16 +1,17 @@
-//! Compiling resources into tables. Deterministic: services and endpoints are numbered in the order of their names.
+//! Compiling changes of resources into the next tables. From scratch is a change of nothing into everything.
 
 mod inbound;
 mod routes;
 mod secrets;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use rustls_pki_types::ServerName;
 
-use super::{Endpoint, EndpointId, Listener, MeshAddress, Rejection, Routes, Service, ServiceId, Subset, Tables};
-use crate::config::{self, Resource};
+use super::{Change, Endpoint, Listener, MeshAddress, Rejection, Resources, Service, ServiceId, Tables};
+use crate::config::{self, Resource, State};
 use crate::spiffe::Spiffe;
 
 pub use secrets::public_key_digest;
@@ -23,61 +24,52 @@ fn at<'a>(resource: &'a str, path: &'a str) -> impl Fn(Rejection) -> Rejection +
     }
 }
 
-pub fn build(resources: &[&Resource]) -> Result<Tables, Rejection> {
-    let mut tables = Tables::default();
-    for resource in resources {
-        name_services(&mut tables, resource);
+/// Endpoints that come (by name), change or go.
+type Moves = BTreeMap<Box<str>, Option<Arc<Endpoint>>>;
+
+/// The next tables in the making.
+struct Draft<'a> {
+    next: Tables,
+    set: &'a dyn Resources,
+    /// Services to put together again.
+    touched: BTreeMap<ServiceId, Moves>,
+    /// Ids of resources that changed, where what they are compiled to is kept otherwise.
+    changed: BTreeSet<String>,
+}
+
+pub fn change(base: &Tables, changes: &[Change<'_>], set: &dyn Resources) -> Result<Tables, Rejection> {
+    let mut d = Draft { next: base.clone(), set, touched: BTreeMap::new(), changed: BTreeSet::new() };
+    let mut kinds = BTreeSet::new();
+    for change in changes {
+        for resource in change.before.iter().chain(&change.after) {
+            kinds.insert(resource.kind());
+            d.note(resource);
+        }
+        if let Some(Resource::Endpoint(r)) = change.before {
+            d.moves(&r.service).insert(r.name.as_str().into(), None);
+        }
+        if let Some(Resource::Endpoint(r)) = change.after {
+            let endpoint = d.endpoint(r)?;
+            d.moves(&r.service).insert(r.name.as_str().into(), Some(Arc::new(endpoint)));
+        }
     }
-    let mut ordered: Vec<&&Resource> = resources.iter().collect();
-    ordered.sort_by_key(|r| r.id());
-    // Endpoints first: the legs of routes point at subsets, which are made from endpoints.
-    for resource in &ordered {
-        match resource {
-            Resource::Service(r) => service(&mut tables, r),
-            Resource::Endpoint(r) => endpoint(&mut tables, r)?,
+    for kind in kinds {
+        match kind {
+            "identity" => secrets::identities(&mut d)?,
+            "inbound" => inbound::inbounds(&mut d)?,
+            "listener" => d.listeners()?,
+            "settings" => d.settings()?,
+            "trust" => secrets::trust(&mut d)?,
             _ => {}
         }
     }
-    for resource in &ordered {
-        match resource {
-            Resource::Listener(r) => listener(&mut tables, r)?,
-            Resource::Routes(r) => routes::routes(&mut tables, r)?,
-            Resource::Inbound(r) => inbound::inbound(&mut tables, r)?,
-            Resource::Identity(r) => secrets::identity(&mut tables, r)?,
-            Resource::Trust(r) => secrets::trust(&mut tables, r)?,
-            Resource::Settings(r) => settings(&mut tables, r)?,
-            Resource::Service(_) | Resource::Endpoint(_) => {}
-        }
+    for (id, moves) in std::mem::take(&mut d.touched) {
+        d.rebuild(id, moves)?;
     }
-    routes::defaults(&mut tables);
-    Ok(tables)
-}
-
-/// Gives every service that any resource names its number.
-fn name_services(tables: &mut Tables, resource: &Resource) {
-    match resource {
-        Resource::Listener(r) => {
-            known(tables, &r.service, false);
-            known(tables, caller_of(&r.instance), false);
-        }
-        Resource::Service(r) => {
-            known(tables, &r.name, true);
-            for caller in r.callers.keys() {
-                known(tables, caller, false);
-            }
-        }
-        Resource::Endpoint(r) => known(tables, &r.service, true),
-        Resource::Routes(r) => {
-            known(tables, &r.name, true);
-            let sources = r.rules.iter().flat_map(|rule| &rule.sources).chain(r.faults.iter().flat_map(|f| &f.sources));
-            let legs = r.rules.iter().flat_map(|rule| &rule.legs).map(|leg| &leg.service);
-            for name in sources.chain(legs) {
-                known(tables, name, false);
-            }
-        }
-        Resource::Inbound(r) => known(tables, &r.service, true),
-        Resource::Identity(_) | Resource::Trust(_) | Resource::Settings(_) => {}
+    if base.services.is_empty() {
+        d.next.named = d.next.services.len();
     }
+    Ok(d.next)
 }
 
 /// The service of an instance `<service>/<node>/<id>`.
@@ -85,86 +77,180 @@ fn caller_of(instance: &str) -> &str {
     instance.split('/').next().unwrap_or_default()
 }
 
-fn known(tables: &mut Tables, name: &str, known: bool) {
-    if let Some(id) = tables.service_id(name) {
-        tables.services[id.index()].known |= known;
-        return;
-    }
-    let id = ServiceId(tables.services.len() as u32);
-    tables.service_by_name.insert(name.into(), id);
-    tables.services.push(Service {
-        name: name.into(),
-        known,
-        meshed: false,
-        protocol: config::Protocol::default(),
-        upstream: config::Upstream::default(),
-        callers: Vec::new(),
-        endpoints: Vec::new(),
-        subsets: Vec::new(),
-        routes: Routes::default(),
-    });
-}
-
-/// A service that was named by `name_services`.
-fn named(tables: &Tables, name: &str) -> Result<ServiceId, Rejection> {
-    tables.service_id(name).ok_or_else(|| Rejection::new("", "service", format!("service {name:?} is not named")))
-}
-
-fn service(tables: &mut Tables, r: &config::Service) {
-    let callers = r.callers.iter().filter_map(|(name, u)| tables.service_id(name).map(|id| (id, u.clone()))).collect();
-    if let Some(id) = tables.service_id(&r.name) {
-        let service = &mut tables.services[id.index()];
-        service.protocol = r.protocol;
-        service.upstream = r.upstream.clone();
-        service.callers = callers;
-    }
-}
-
 fn address(text: &str, field: &str) -> Result<SocketAddr, Rejection> {
     text.parse().map_err(|_| Rejection::new("", field, format!("{text:?} is not ip:port")))
 }
 
-fn endpoint(tables: &mut Tables, r: &config::Endpoint) -> Result<(), Rejection> {
-    let resource = format!("endpoint/{}", r.name);
-    let here = at(&resource, "");
-    if r.name != format!("{}/{}/{}", r.service, r.node, r.id) {
-        return Err(Rejection::new(&resource, "name", "is not <service>/<node>/<id>"));
-    }
-    let service = named(tables, &r.service).map_err(&here)?;
-    let id = EndpointId(tables.endpoints.len() as u32);
-    let mesh = mesh_address(r).map_err(&here)?;
-    let endpoint = Endpoint {
-        name: r.name.as_str().into(),
-        id: r.id.as_str().into(),
-        service,
-        node: r.node.as_str().into(),
-        address: address(&r.address, "address").map_err(&here)?,
-        mesh,
-        weight: r.weight,
-        state: r.state,
-    };
-    let entry = &mut tables.services[service.index()];
-    entry.meshed |= endpoint.mesh.is_some();
-    entry.endpoints.push(id);
-    for name in &r.subsets {
-        let subset = subset(entry, name);
-        let endpoints = &mut entry.subsets[subset as usize].endpoints;
-        if endpoints.last() != Some(&id) {
-            endpoints.push(id);
+impl Draft<'_> {
+    /// What else a change of this resource touches.
+    fn note(&mut self, resource: &Resource) {
+        match resource {
+            Resource::Service(r) => _ = self.moves(&r.name),
+            Resource::Inbound(r) => _ = self.moves(&r.service),
+            Resource::Routes(r) => _ = self.moves(&r.name),
+            _ => {}
+        }
+        if matches!(resource, Resource::Routes(_) | Resource::Inbound(_) | Resource::Identity(_)) {
+            self.changed.insert(resource.id());
         }
     }
-    tables.endpoint_by_name.insert(endpoint.name.clone(), id);
-    tables.endpoints.push(endpoint);
-    Ok(())
+
+    fn moves(&mut self, service: &str) -> &mut Moves {
+        let id = self.named(service);
+        self.touched.entry(id).or_default()
+    }
+
+    /// The number of a service; a new one if nobody spoke of it before.
+    fn named(&mut self, name: &str) -> ServiceId {
+        if let Some(id) = self.next.service_id(name) {
+            return id;
+        }
+        let id = ServiceId(self.next.services.len() as u32);
+        Arc::make_mut(&mut self.next.service_by_name).insert(name.into(), id);
+        self.next.services.push(Arc::new(Service {
+            name: name.into(),
+            known: false,
+            meshed: false,
+            protocol: config::Protocol::default(),
+            upstream: config::Upstream::default(),
+            callers: Vec::new(),
+            endpoints: Vec::new(),
+            suspects: 0,
+            hosted: false,
+            subsets: Vec::new(),
+            routes: Arc::default(),
+        }));
+        id
+    }
+
+    /// The index of a subset; an empty one is made for a name that no endpoint carries.
+    fn subset(&mut self, service: ServiceId, name: &str) -> u32 {
+        let entry = &mut self.next.services[service.index()];
+        let found = entry.subsets.iter().position(|s| **s == *name);
+        found.unwrap_or_else(|| {
+            let entry = Arc::make_mut(entry);
+            entry.subsets.push(name.into());
+            entry.subsets.len() - 1
+        }) as u32
+    }
+
+    fn endpoint(&mut self, r: &config::Endpoint) -> Result<Endpoint, Rejection> {
+        let resource = format!("endpoint/{}", r.name);
+        let here = at(&resource, "");
+        if r.name != format!("{}/{}/{}", r.service, r.node, r.id) {
+            return Err(Rejection::new(&resource, "name", "is not <service>/<node>/<id>"));
+        }
+        let service = self.named(&r.service);
+        let mut subsets: Vec<u32> = r.subsets.iter().map(|name| self.subset(service, name)).collect();
+        subsets.sort_unstable();
+        subsets.dedup();
+        Ok(Endpoint {
+            name: r.name.as_str().into(),
+            id: r.id.as_str().into(),
+            service,
+            node: r.node.as_str().into(),
+            mesh: mesh_address(r).map_err(&here)?,
+            address: address(&r.address, "address").map_err(&here)?,
+            weight: r.weight,
+            state: r.state,
+            subsets,
+        })
+    }
+
+    /// Puts a service together from what is said of it now; its endpoints are those of before but for `moves`.
+    fn rebuild(&mut self, id: ServiceId, moves: Moves) -> Result<(), Rejection> {
+        let old = Arc::clone(&self.next.services[id.index()]);
+        let resource = format!("routes/{}", old.name);
+        let routes = match self.set.get(&resource) {
+            Some(Resource::Routes(r)) => Some(r),
+            _ => None,
+        };
+        let said = match self.set.get(&format!("service/{}", old.name)) {
+            Some(Resource::Service(r)) => Some(r),
+            _ => None,
+        };
+        let (endpoints, suspects) = merged(&old, moves);
+        let hosted = self.next.inbounds.iter().any(|i| i.service == id);
+        let known = said.is_some() || routes.is_some() || hosted || !endpoints.is_empty();
+        let compiled = if known != old.known || self.changed.contains(&resource) {
+            Arc::new(routes::routes(self, id, routes, known)?)
+        } else {
+            Arc::clone(&old.routes)
+        };
+        let callers = said.iter().flat_map(|r| &r.callers).map(|(name, u)| (self.named(name), u.clone())).collect();
+        self.next.services[id.index()] = Arc::new(Service {
+            name: old.name.clone(),
+            known,
+            meshed: endpoints.iter().any(|e| e.mesh.is_some()),
+            protocol: said.map_or_else(Default::default, |r| r.protocol),
+            upstream: said.map_or_else(Default::default, |r| r.upstream.clone()),
+            callers,
+            endpoints,
+            suspects,
+            hosted,
+            // not those of `old`: its own routes may just have named one more
+            subsets: self.next.services[id.index()].subsets.clone(),
+            routes: compiled,
+        });
+        Ok(())
+    }
+
+    fn listeners(&mut self) -> Result<(), Rejection> {
+        let mut all: Vec<Listener> = Vec::new();
+        for resource in self.set.kind("listener") {
+            let Resource::Listener(r) = resource else { continue };
+            let id = resource.id();
+            let ip: IpAddr = r.address.parse().map_err(|_| Rejection::new(&id, "address", "not an IP address"))?;
+            let address = SocketAddr::new(ip, r.port);
+            if let Some(other) = all.iter().find(|l| l.address == address && r.port != 0) {
+                let reason = format!("{address} is taken by listener/{}", other.name);
+                return Err(Rejection::new(&id, "port", reason));
+            }
+            all.push(Listener {
+                name: r.name.as_str().into(),
+                address,
+                instance: r.instance.as_str().into(),
+                caller: self.named(caller_of(&r.instance)),
+                service: self.named(&r.service),
+            });
+        }
+        self.next.listeners = Arc::new(all);
+        Ok(())
+    }
+
+    fn settings(&mut self) -> Result<(), Rejection> {
+        self.next.settings = None;
+        for resource in self.set.kind("settings") {
+            let Resource::Settings(r) = resource else { continue };
+            only("settings", &r.name)?;
+            if r.inbound_address.parse::<IpAddr>().is_err() {
+                return Err(Rejection::new("settings/settings", "inbound_address", "not an IP address"));
+            }
+            self.next.settings = Some(Arc::new(r.clone()));
+        }
+        Ok(())
+    }
 }
 
-/// The index of a subset; an empty one is made for a name that no endpoint carries.
-fn subset(service: &mut Service, name: &str) -> u32 {
-    let found = service.subsets.iter().position(|s| *s.name == *name);
-    found.unwrap_or_else(|| {
-        service.subsets.push(Subset { name: name.into(), endpoints: Vec::new() });
-        service.subsets.len() - 1
-    }) as u32
+/// The endpoints of `old` after `moves`, and how many of them are suspect. What stays is not looked at: with ten
+/// thousand of them that would cost more than all else.
+fn merged(old: &Service, moves: Moves) -> (Vec<Arc<Endpoint>>, usize) {
+    let is_suspect = |e: &Arc<Endpoint>| usize::from(e.state == State::Suspect);
+    let (mut all, mut suspects) = (Vec::with_capacity(old.endpoints.len() + moves.len()), old.suspects);
+    let mut rest = &old.endpoints[..];
+    for (name, new) in moves {
+        let (before, after) = rest.split_at(rest.partition_point(|e| e.name < name));
+        all.extend_from_slice(before);
+        rest = after;
+        if let Some((same, behind)) = rest.split_first().filter(|(e, _)| e.name == name) {
+            suspects -= is_suspect(same);
+            rest = behind;
+        }
+        suspects += new.iter().map(is_suspect).sum::<usize>();
+        all.extend(new);
+    }
+    all.extend_from_slice(rest);
+    (all, suspects)
 }
 
 /// Who must answer at a meshed endpoint. The identity must be of the endpoint's own instance: an endpoint document
@@ -179,49 +265,10 @@ fn mesh_address(r: &config::Endpoint) -> Result<Option<MeshAddress>, Rejection> 
     Ok(Some(MeshAddress { inbound: address(inbound, "inbound")?, server_name: sni.to_owned(), spiffe }))
 }
 
-fn listener(tables: &mut Tables, r: &config::Listener) -> Result<(), Rejection> {
-    let resource = format!("listener/{}", r.name);
-    let here = at(&resource, "");
-    let ip: IpAddr = r.address.parse().map_err(|_| Rejection::new(&resource, "address", "not an IP address"))?;
-    let address = SocketAddr::new(ip, r.port);
-    if let Some(other) = tables.listeners.iter().find(|l| l.address == address && r.port != 0) {
-        let reason = format!("{address} is taken by listener/{}", other.name);
-        return Err(Rejection::new(&resource, "port", reason));
-    }
-    tables.listeners.push(Listener {
-        name: r.name.as_str().into(),
-        address,
-        instance: r.instance.as_str().into(),
-        caller: named(tables, caller_of(&r.instance)).map_err(&here)?,
-        service: named(tables, &r.service).map_err(&here)?,
-    });
-    Ok(())
-}
-
-fn settings(tables: &mut Tables, r: &config::Settings) -> Result<(), Rejection> {
-    only("settings", &r.name)?;
-    if r.inbound_address.parse::<IpAddr>().is_err() {
-        return Err(Rejection::new("settings/settings", "inbound_address", "not an IP address"));
-    }
-    tables.settings = Some(r.clone());
-    Ok(())
-}
-
 /// Kinds of which there is one.
 fn only(kind: &str, name: &str) -> Result<(), Rejection> {
     if name == kind {
         return Ok(());
     }
     Err(Rejection::new(format!("{kind}/{name}"), "name", format!("the one name is {kind:?}")))
-}
-
-/// Keeps the first of two values under one key, or says who has it.
-fn unique<V: Copy>(map: &mut HashMap<Box<str>, V>, key: &str, value: V) -> Result<(), V> {
-    match map.get(key) {
-        Some(other) => Err(*other),
-        None => {
-            map.insert(key.into(), value);
-            Ok(())
-        }
-    }
 }

@@ -1,15 +1,18 @@
 //! The tables: every resource compiled once into one immutable value, swapped whole.
 //!
-//! Shared as `Arc<Tables>`; each thread takes its own clone once per swap, and a request borrows. Names are interned:
-//! a service, an endpoint or a subset is an index, valid only inside the tables that it came from. Lookups allocate
-//! nothing.
+//! Shared as `Arc<Tables>`; each thread takes its own clone once per swap, and a request borrows. The next tables share
+//! with those before them every service, identity and instance that did not change, so a change costs what it
+//! touches. A service's number holds for all tables of one `numbering`; an endpoint's and an instance's only inside the
+//! tables that it came from. Lookups allocate nothing.
 
 mod build;
+mod change;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
@@ -35,35 +38,40 @@ macro_rules! index {
 }
 
 index! {
-    /// A service known by any resource.
+    /// A service named by any resource.
     ServiceId,
-    /// An endpoint.
-    EndpointId,
     /// A local instance that the inbound port serves.
     InboundId
 }
 
-/// Everything a request needs, compiled.
-#[derive(Debug, Default)]
+/// An endpoint: its place among those of its service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndpointId {
+    pub service: ServiceId,
+    pub index: u32,
+}
+
+/// Everything a request needs, compiled. A clone shares it all.
+#[derive(Debug, Default, Clone)]
 pub struct Tables {
-    pub services: Vec<Service>,
-    pub endpoints: Vec<Endpoint>,
-    pub inbounds: Vec<Inbound>,
-    pub listeners: Vec<Listener>,
-    pub identities: Vec<Identity>,
-    pub trust: Option<Trust>,
-    pub settings: Option<config::Settings>,
-    service_by_name: HashMap<Box<str>, ServiceId>,
-    endpoint_by_name: HashMap<Box<str>, EndpointId>,
-    inbound_by_name: HashMap<Box<str>, InboundId>,
-    inbound_by_sni: HashMap<Box<str>, InboundId>,
-    identity_by_name: HashMap<Box<str>, usize>,
+    /// By `ServiceId`.
+    pub services: Vec<Arc<Service>>,
+    /// By name, as are listeners and identities.
+    pub inbounds: Arc<Vec<Arc<Inbound>>>,
+    pub listeners: Arc<Vec<Listener>>,
+    pub identities: Arc<Vec<Arc<Identity>>>,
+    pub trust: Option<Arc<Trust>>,
+    pub settings: Option<Arc<config::Settings>>,
+    service_by_name: Arc<HashMap<Box<str>, ServiceId>>,
+    numbering: Arc<()>,
+    /// Services named when they were numbered.
+    named: usize,
 }
 
 /// A service as a destination (and as a caller's name).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Service {
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// Some `service`, `endpoint`, `routes` or `inbound` resource speaks of it; false: only its name occurs.
     pub known: bool,
     /// Some endpoint of it is meshed: plaintext to it is never chosen.
@@ -73,9 +81,14 @@ pub struct Service {
     /// Overrides by calling service.
     pub callers: Vec<(ServiceId, Upstream)>,
     /// All endpoints in any state, by name.
-    pub endpoints: Vec<EndpointId>,
-    pub subsets: Vec<Subset>,
-    pub routes: Routes,
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// How many of them the registry has lost.
+    pub suspects: usize,
+    /// Some instance of it runs on this host.
+    pub hosted: bool,
+    /// Names of parts of it; also those that no endpoint carries any more.
+    pub subsets: Vec<Box<str>>,
+    pub routes: Arc<Routes>,
 }
 
 impl Service {
@@ -84,13 +97,6 @@ impl Service {
         let own = caller.and_then(|c| self.callers.iter().find(|(id, _)| *id == c));
         own.map_or(&self.upstream, |(_, upstream)| upstream)
     }
-}
-
-/// A named part of a service's endpoints (any state).
-#[derive(Debug)]
-pub struct Subset {
-    pub name: Box<str>,
-    pub endpoints: Vec<EndpointId>,
 }
 
 #[derive(Debug)]
@@ -105,6 +111,25 @@ pub struct Endpoint {
     pub mesh: Option<MeshAddress>,
     pub weight: u32,
     pub state: State,
+    /// Indices into its service's subsets.
+    pub subsets: Vec<u32>,
+}
+
+impl Endpoint {
+    /// The same instance at the same place: what is known of the one holds for the other.
+    pub fn is_same_place(&self, other: &Endpoint) -> bool {
+        let who = |e: &Endpoint| e.mesh.as_ref().map(|m| m.spiffe.clone());
+        self.name == other.name && self.reached_at() == other.reached_at() && who(self) == who(other)
+    }
+
+    pub fn is_in(&self, subset: Option<u32>) -> bool {
+        subset.is_none_or(|s| self.subsets.contains(&s))
+    }
+
+    /// Where a caller of another host connects.
+    pub fn reached_at(&self) -> SocketAddr {
+        self.mesh.as_ref().map_or(self.address, |m| m.inbound)
+    }
 }
 
 /// How a meshed endpoint is reached, and who must answer there.
@@ -270,9 +295,33 @@ impl Trust {
 }
 
 impl Tables {
-    /// Compiles resources. A rejection names the resource and the JSON path in it.
-    pub fn build(resources: &[&config::Resource]) -> Result<Tables, Rejection> {
-        build::build(resources)
+    /// Many services were named once and are gone: time to number them anew.
+    pub fn is_crowded(&self) -> bool {
+        self.services.len() > 2 * self.named + 256
+    }
+
+    /// A service has the same number in both.
+    pub fn is_numbered_as(&self, other: &Tables) -> bool {
+        Arc::ptr_eq(&self.numbering, &other.numbering)
+    }
+
+    /// Listeners and the inbound port are those of `other`.
+    pub fn listens_as(&self, other: &Tables) -> bool {
+        let settings = match (&self.settings, &other.settings) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        settings && Arc::ptr_eq(&self.listeners, &other.listeners)
+    }
+
+    /// The service in `self` that `id` means in `other`.
+    pub fn same_service(&self, other: &Tables, id: ServiceId) -> Option<ServiceId> {
+        if self.is_numbered_as(other) {
+            (id.index() < self.services.len()).then_some(id)
+        } else {
+            self.service_id(&other.service(id).name)
+        }
     }
 
     pub fn service(&self, id: ServiceId) -> &Service {
@@ -280,7 +329,7 @@ impl Tables {
     }
 
     pub fn endpoint(&self, id: EndpointId) -> &Endpoint {
-        &self.endpoints[id.index()]
+        &self.services[id.service.index()].endpoints[id.index as usize]
     }
 
     pub fn inbound(&self, id: InboundId) -> &Inbound {
@@ -291,32 +340,35 @@ impl Tables {
         self.service_by_name.get(name).copied()
     }
 
+    /// By name `<service>/<node>/<id>`.
     pub fn endpoint_id(&self, name: &str) -> Option<EndpointId> {
-        self.endpoint_by_name.get(name).copied()
+        let service = self.service_id(name.rsplitn(3, '/').nth(2)?)?;
+        let index = self.service(service).endpoints.binary_search_by(|e| (*e.name).cmp(name)).ok()?;
+        Some(EndpointId { service, index: index as u32 })
     }
 
     /// By instance name `<service>/<node>/<id>`.
     pub fn inbound_id(&self, instance: &str) -> Option<InboundId> {
-        self.inbound_by_name.get(instance).copied()
+        let found = self.inbounds.binary_search_by(|i| (*i.name).cmp(instance));
+        found.ok().map(|i| InboundId(i as u32))
     }
 
-    /// By SNI as it came, which must be lower case already (the keys are hex).
-    pub fn inbound_by_sni(&self, sni: &str) -> Option<InboundId> {
-        self.inbound_by_sni.get(sni).copied()
+    /// The instance of this host that an endpoint is.
+    #[inline]
+    pub fn here(&self, id: EndpointId) -> Option<InboundId> {
+        if self.service(id.service).hosted { self.inbound_id(&self.endpoint(id).name) } else { None }
     }
 
     /// By instance name.
     pub fn identity(&self, instance: &str) -> Option<&Identity> {
-        self.identity_by_name.get(instance).map(|&i| &self.identities[i])
+        let found = self.identities.binary_search_by(|i| (*i.name).cmp(instance));
+        found.ok().map(|i| &*self.identities[i])
     }
 
     /// The endpoints (any state) that a leg may use.
-    pub fn leg_endpoints(&self, leg: &Leg) -> &[EndpointId] {
-        let service = self.service(leg.service);
-        match leg.subset {
-            None => &service.endpoints,
-            Some(i) => &service.subsets[i as usize].endpoints,
-        }
+    pub fn leg_endpoints(&self, leg: &Leg) -> impl Iterator<Item = &Endpoint> {
+        let (all, subset) = (&self.service(leg.service).endpoints, leg.subset);
+        all.iter().map(|e| &**e).filter(move |e| e.is_in(subset))
     }
 
     /// The trust domain, or "" before the first trust.
@@ -326,3 +378,4 @@ impl Tables {
 }
 
 pub use build::public_key_digest;
+pub use change::{Change, Resources};

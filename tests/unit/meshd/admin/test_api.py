@@ -8,6 +8,7 @@ import pytest
 
 from meshd.admin import shapes
 from meshd.admin.api import ROUTES, Desk
+from meshd.config import restore
 from policies.compiled import Config, Stats
 from registry import keys
 from tests.unit.meshd.conftest import Single, until
@@ -155,6 +156,7 @@ def test_every_route_has_a_handler() -> None:
 @pytest.mark.parametrize(("method", "path", "body"), [
     ("POST", "/v1/mesh/apply", ALLOW),
     ("DELETE", "/v1/mesh/documents/service-intentions/web", ""),
+    ("POST", "/v1/mesh/delete", '{"documents": ["service-intentions/web"]}'),
     ("POST", "/v1/mesh/tokens", '{"kind": "operator", "name": "eve"}'),
     ("POST", "/v1/mesh/revocations", '{"serial": "00"}'),
     ("POST", "/v1/mesh/registry/adopt", "{}"),
@@ -185,6 +187,16 @@ async def test_an_operators_token_applies_and_root_over_the_socket_too(guarded: 
 async def test_reads_are_open_over_tcp(guarded: Single) -> None:
     for path in ("/v1/mesh/status", "/v1/mesh/services", "/v1/mesh/documents", "/v1/mesh/certs", "/v1/mesh/roots"):
         assert (await guarded.call("GET", path))[0] == 200, path
+
+
+async def test_settings_are_shown_as_they_are_in_force(single: Single) -> None:
+    status, found = await single.call("GET", "/v1/mesh/settings")
+    assert status == 200
+    assert restore(found) == single.agent.host
+
+
+async def test_settings_are_for_administrators(guarded: Single) -> None:
+    assert (await guarded.call("GET", "/v1/mesh/settings"))[0] == 403
 
 
 def test_no_secret_in_a_shape() -> None:

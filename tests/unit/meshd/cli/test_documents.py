@@ -59,7 +59,9 @@ def test_get_lists_and_prints_raw(meshctl: Run, api: MeshApi) -> None:
 
 
 def test_delete_says_what_happens(meshctl: Run, api: MeshApi) -> None:
-    api.answer("DELETE", "/v1/mesh/documents/fault/*", {"index": 9})
-    done = meshctl("delete", "fault/*")
+    api.answer("POST", "/v1/mesh/delete", {"index": 9})
+    done = meshctl("delete", "fault/*", "fault/slow")
     assert done.returncode == 0, done.stderr
-    assert "back to the default" in done.stdout
+    assert done.stdout.count("back to the default") == 2
+    assert json.loads(api.seen[-1][2]) == {"documents": ["fault/*", "fault/slow"]}
+    assert meshctl("delete", "fault").returncode == 2

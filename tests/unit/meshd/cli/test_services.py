@@ -1,5 +1,7 @@
 import json
 
+import msgspec
+
 from meshd.admin.shapes import EndpointRow, IntentionRow, ServiceRow, ServiceView, Setting
 from tests.fakes.mesh_api import MeshApi
 from tests.unit.meshd.cli.conftest import Run
@@ -28,3 +30,6 @@ def test_service_shows_who_set_what(meshctl: Run, api: MeshApi) -> None:
     assert "passing, ejected" in text
     assert "service-intentions/api#Sources[0]@5" in text
     assert "default#upstream" in text
+    doubted = msgspec.structs.replace(endpoint, state="suspect", ejected=False, proof="good", output="why")
+    api.answer("GET", "/v1/mesh/services/api", msgspec.structs.replace(view, endpoints=(doubted,)))
+    assert "suspect, good" in meshctl("service", "api").stdout

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from meshd.cli.target import Refused, Target, Unreachable, refusal
+from meshd.cli.target import Away, Refused, Target, Unreachable, refusal
 from tests.fakes.mesh_api import MeshApi
 
 
@@ -28,4 +28,6 @@ def test_any_error_body_becomes_a_message(body: bytes) -> None:
 
 
 def test_gateway_errors_are_unreachable() -> None:
-    assert isinstance(refusal(503, b'{"error": "no registry"}'), Unreachable)
+    away = refusal(503, b'{"error": "no registry"}')
+    assert isinstance(away, Away)
+    assert "meshctl status" in away.hint

@@ -27,3 +27,14 @@ def test_a_rejection_tells_the_reason() -> None:
 def test_an_older_rejection_does_not_count() -> None:
     rejected = report("aa") | {"rejected": {"fault/slow": {"digest": "older", "problems": []}}}
     assert lateness(rejected, "fault/slow", "aa") == ""
+
+
+def test_a_host_that_does_not_follow_a_document_is_not_waited_for() -> None:
+    applied = (Applied(kind="service-router", name="we*", version=4, digest="aa", changed=True),)
+    result = ApplyResult(applied=applied, nodes=("a", "b", "c"))
+    caller = {"interest": {"called": ["web"], "hosted": [], "all_policy": False}}
+    other = {"interest": {"called": ["api"], "hosted": ["web"], "all_policy": False}}
+    role = {"interest": {"called": [], "hosted": [], "all_policy": True}}
+    late = missing(result, {"a": caller, "b": other, "c": role})
+    assert late == ("a: service-router/we* not in force yet", "c: service-router/we* not in force yet")
+    assert missing(result, {"a": {}, "b": other, "c": other}) == ("a: service-router/we* not in force yet",)

@@ -65,6 +65,16 @@ def test_a_container_without_anything_is_read() -> None:
     assert (found.network, found.labels, found.started) == ("none", {}, 0)
 
 
+@pytest.mark.parametrize(
+    ("said", "health"),
+    [({}, None), ({"Health": None}, None), ({"Health": {"Status": "none"}}, None),
+     ({"Health": {"Status": "starting"}}, "critical"), ({"Health": {"Status": "healthy"}}, "passing"),
+     ({"Health": {"Status": "unhealthy"}}, "critical")],
+)  # fmt: skip
+def test_what_its_healthcheck_says(said: dict[str, Any], health: str | None) -> None:
+    assert inspected(changed("State", **said)).health == health
+
+
 def test_times() -> None:
     assert nanoseconds("1970-01-01T00:00:01.5Z") == 1_500_000_000
     assert nanoseconds("1970-01-01T00:00:02Z") == 2_000_000_000

@@ -4,13 +4,14 @@ import msgspec
 import pytest
 
 from meshd.control.container import Binding, Container, Network
-from meshd.control.container_labels import Here, Trouble, at, read, unreachable_upstreams
+from meshd.control.container_labels import Here, Trouble, at, read, refused_upstreams
 from registry.api.registration import Registration
 from registry.model import Upstream
 
 HERE = Here("127.0.0.1", frozenset({"10.0.0.5", "127.0.0.1"}))
 PLAIN = {"meshd.service": "web", "meshd.port": "80"}
 BASE = Container(id="f" * 64, name="web-1", labels=PLAIN, address="172.18.0.2")
+HOST_NETWORK = msgspec.structs.replace(BASE, network="host", address="")
 
 
 def made(container: Container = BASE, **labels: str) -> Registration:
@@ -34,6 +35,7 @@ def test_two_labels_are_enough() -> None:
 
 def test_every_label() -> None:
     found = made(
+        HOST_NETWORK,
         meshd_id="w", meshd_tags="a, b,", meshd_meta_team="shop", meshd_protocol="http",
         meshd_upstreams="api:9101, db:9102", meshd_check_http="/healthz", meshd_check_interval="5s",
         meshd_check_timeout="1s",
@@ -43,7 +45,7 @@ def test_every_label() -> None:
         Upstream(service="api", local_bind_port=9101), Upstream(service="db", local_bind_port=9102),
     )  # fmt: skip
     (check,) = found.checks
-    assert (check.http, check.interval, check.timeout) == ("http://172.18.0.2:80/healthz", 5.0, 1.0)
+    assert (check.http, check.interval, check.timeout) == ("http://127.0.0.1:80/healthz", 5.0, 1.0)
 
 
 def test_the_other_checks() -> None:
@@ -138,10 +140,20 @@ def test_a_container_that_nobody_reaches(network: Network, word: str) -> None:
     assert word in str(found)
 
 
+def test_a_healthcheck_where_labels_give_no_check() -> None:
+    checked = msgspec.structs.replace(BASE, health="critical")
+    (check,) = made(checked).checks
+    assert (check.check_id, check.name, check.status) == ("service:web-1", "HEALTHCHECK", "critical")
+    assert check.ttl > 86400 * 300, "only Docker says when it is ill"
+    (check,) = made(checked, meshd_check_http="/").checks
+    assert check.http
+
+
 def test_upstreams_need_the_hosts_network() -> None:
-    found = unreachable_upstreams(labelled(BASE, meshd_upstreams="a:1"))
+    assert made(BASE, meshd_upstreams="a:1").mesh.upstreams == ()
+    found = refused_upstreams(labelled(BASE, meshd_upstreams="a:1"))
     assert found is not None
-    assert "loopback" in found.error
+    assert "network of its own" in found.error
     own = msgspec.structs.replace(BASE, network="host")
-    assert unreachable_upstreams(labelled(own, meshd_upstreams="a:1")) is None
-    assert unreachable_upstreams(BASE) is None
+    assert refused_upstreams(labelled(own, meshd_upstreams="a:1")) is None
+    assert refused_upstreams(BASE) is None

@@ -18,6 +18,7 @@ from meshd.placed import ConfigError
 from registry.api.registration import Registration
 from registry.catalog import KvCatalog
 from registry.errors import Denied, Unavailable
+from registry.model import Health
 from tests.fakes.agent import FakeAgent
 from tests.unit.meshd.conftest import until
 from tests.unit.meshd.control.conftest import Clock, Lines
@@ -175,6 +176,23 @@ async def test_a_registry_that_is_away_is_the_agents_business(agent: Agent, log:
         bench.source.post(Listed((container("a"),)))
         await until("said", lambda: "registered here, put later" in log.events())
         assert bench.containers.problems == ()
+
+
+async def test_what_a_healthcheck_says_moves_its_check_and_no_other(agent: Agent, log: Lines, clock: Clock) -> None:
+    def seen(health: Health) -> Listed:
+        return Listed((msgspec.structs.replace(container("a"), health=health),
+                       msgspec.structs.replace(container("b", **{"check.ttl": "1h"}), health=health)))  # fmt: skip
+
+    async with Bench(agent, log, clock) as bench:
+        bench.source.post(seen("critical"))
+        await until("both", lambda: set(agent.services()) == {"a", "b"})
+        assert agent.services()["a"].health == "critical"
+        bench.source.post(seen("passing"))
+        await until("healthy", lambda: agent.services()["a"].health == "passing")
+        assert agent.services()["b"].health == "critical", "the application reports that one itself"
+        bench.source.post(seen("critical"))
+        await until("unhealthy", lambda: agent.services()["a"].health == "critical")
+        assert len(agent.registered) == 2, "health is no new registration"
 
 
 async def test_a_daemon_that_goes_away_takes_nobody_with_it(agent: Agent, log: Lines, clock: Clock) -> None:

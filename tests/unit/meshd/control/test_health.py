@@ -1,7 +1,9 @@
 """Checks against real sockets: status by answer, redirects not followed, output cut, TTL by the clock."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -10,6 +12,7 @@ from aiohttp.test_utils import TestServer
 from meshd.control.health import OUTPUT_LIMIT, Runner, cut, http_health
 from meshd.tasks import Tasks
 from registry.model import Check, CheckResult, InstanceKey
+from tests.fakes.pki import Pki
 from tests.unit.meshd.conftest import free_port
 
 KEY = InstanceKey("web", "a", "web-1")
@@ -149,6 +152,24 @@ async def test_grpc(bench: Bench) -> None:
     bench.follow(Check(check_id="c", grpc=f"127.0.0.1:{free_port('127.0.0.1')}/shop", interval=0.01))
     said = await bench.next()
     assert (said.status, "UNAVAILABLE" in said.output) == ("critical", True)
+
+
+async def test_https_is_verified_unless_told_otherwise(bench: Bench, tmp_path: Path) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*Pki(tmp_path).issue("api.local"))
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    bench.follow(Check(check_id="c", http=url, interval=0.01))
+    assert "CERTIFICATE_VERIFY_FAILED" in (await bench.next()).output
+    bench.follow(Check(check_id="c", http=url, interval=0.01, tls_skip_verify=True))
+    assert (await bench.next()).status == "passing"
+    await bench.tasks.stop()
+    server.close()
+    await server.wait_closed()
 
 
 async def test_ttl_expires_once_and_starts_again_with_a_beat(bench: Bench) -> None:

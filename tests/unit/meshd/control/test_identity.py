@@ -36,7 +36,7 @@ async def test_due_certificates_are_renewed_with_a_new_key(single: Single) -> No
     identities = single.agent.identities
     before = identities.certificates[str(KEY)]
     identities.certificates[str(KEY)] = msgspec.structs.replace(before, renew_at=0.0)
-    identities.follow([KEY], [KEY])
+    identities._work.set()
     await until("renewed", lambda: identities.certificates[str(KEY)].svid.serial != before.svid.serial)
     assert identities.certificates[str(KEY)].credentials.key_pem != before.credentials.key_pem
     held = single.held(f"identity/{KEY}")
@@ -49,7 +49,7 @@ async def test_node_and_role_are_renewed_too(single: Single) -> None:
     before = {name: identities.certificates[name].svid.serial for name in ("node", "role")}
     for name in before:
         identities.certificates[name] = msgspec.structs.replace(identities.certificates[name], renew_at=0.0)
-    identities.follow([], [])
+    identities._work.set()
     await until("renewed", lambda: all(identities.certificates[n].svid.serial != s for n, s in before.items()))
     assert identities.identify(identities.certificates["node"].credentials.leaf.public_bytes(DER)) == "a"
 

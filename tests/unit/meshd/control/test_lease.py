@@ -119,3 +119,11 @@ async def test_release_lets_go_at_once(durable: SqliteStore, tmp_path: Path, log
     await bench.lease.release()
     assert await durable.get(keys.lease("a")) is None
     assert not (tmp_path / "lease").exists()
+
+
+async def test_a_registry_beside_the_home_one_gets_no_node(durable: SqliteStore, tmp_path: Path, log: Lines) -> None:
+    bench = Bench(Lease(durable, NODE, 10.0, tmp_path / "lease", log, home=False))
+    await bench.until(lambda: bench.news)
+    assert await durable.get(keys.lease("a")) is not None
+    assert await durable.get(keys.node("a")) is None
+    await bench.kill()

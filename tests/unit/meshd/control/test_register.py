@@ -243,3 +243,62 @@ async def test_stopping_withdraws_all_but_keeps_them_for_the_next_start(
 
 def test_info_names_the_host(bench: Bench) -> None:
     assert (bench.registrar.info().node, bench.registrar.info().server) == ("a", False)
+
+
+async def test_one_withdrawal_that_cannot_be_made_holds_up_nothing_else(bench: Bench) -> None:
+    await bench.registrar.register(web(), replace_checks=False)
+    bench.store.failures.append(Unavailable("away"))
+    with pytest.raises(Unavailable):
+        await bench.registrar.deregister("web-1")
+    await bench.registrar.register(web(id="web-2"), replace_checks=False)
+    del bench.store.entries[keys.instance("web", "a", "web-2")]
+    bench.registrar.seen(bench.stored())
+    bench.store.failures.append(Unavailable("still away"))
+    await bench.reconciled()
+    assert InstanceKey("web", "a", "web-2") in bench.stored()
+    assert "still away" in bench.registrar.problem
+
+
+async def test_several_registries_are_settled_with_each_pass(bench: Bench) -> None:
+    asked: list[list[str]] = []
+
+    async def settle(instances: list[Instance]) -> None:
+        asked.append([one.id for one in instances])
+
+    bench.registrar.settle = settle
+    await bench.registrar.register(web(), replace_checks=False)
+    bench.registrar.seen(bench.stored())
+    bench.registrar.poke()
+    await bench.reconciled()
+    assert asked[-1] == ["web-1"]
+
+
+async def test_a_service_is_hosted_until_its_last_instance_is_gone_from_the_registry(
+    bench: Bench, clock: Clock, tmp_path: Path, log: Lines
+) -> None:
+    registrar = bench.registrar
+    await registrar.register(web(), replace_checks=False)
+    assert registrar.hosted == {"web"}
+    await registrar.deregister("web-1")
+    assert registrar.hosted == {"web"}, "the registry may still have it"
+    again = Registrar(registrar._facts, KvCatalog(bench.store), File(tmp_path / "r.json"), bench.runner, log, clock)
+    again.load(())
+    assert again.hosted == {"web"}, "also after a restart"
+    again.seen(bench.stored())
+    clock.now += 1000
+    assert again.hosted == {"web"}, "it is still there"
+    again.seen({})
+    assert again.hosted == frozenset()
+
+
+async def test_what_an_earlier_run_left_withdrawn_is_finished(bench: Bench) -> None:
+    left = Instance(service="web", node="a", id="old", address="10.0.0.1", port=80, state="withdrawn")
+    finished: list[InstanceKey] = []
+    bench.registrar._catalog.finish = finished.append  # type: ignore[method-assign]  # the catalogue has its own test
+    bench.registrar.seen({left.key: left})
+    assert finished == [left.key]
+
+
+async def test_services_of_other_tools_on_this_host_are_hosted(bench: Bench) -> None:
+    bench.registrar._catalog.foreign = frozenset({"legacy"})
+    assert bench.registrar.hosted == {"legacy"}

@@ -6,6 +6,7 @@ from meshd.control.documents import Documents
 from meshd.control.report import Report, by_document, origins
 from meshd.dataplane.client import Dataplane, Refusal
 from policies.compiled import Leg, Routes, Rule
+from registry.interest import Interest
 from registry.model import Document
 from tests.unit.meshd.control.conftest import Lines
 
@@ -65,3 +66,16 @@ async def test_what_the_proxy_refuses_is_reported_as_rejected(tmp_path: Path, lo
     assert now.documents == {}
     assert now.rejected["service-splitter/api"].problems == ("the proxy refuses routes/api rules[0]: bad regex",)
     assert now.proxy.pid == 0
+
+
+async def test_a_document_that_waits_is_not_in_force(tmp_path: Path, log: Lines) -> None:
+    documents = Documents(tmp_path / "d")
+    report = Report("a", "1", documents, Dataplane(log, lambda version: None))
+    name = ("service-defaults", "api")
+    documents.update({name: Document(kind=name[0], name=name[1], text=b"Protocol: http\n", version=5)})
+    report.held = lambda: frozenset({name})
+    report.interest = lambda: Interest(called=frozenset({"api"}))
+    report.compiled(1)
+    report.applied(1)
+    assert report.current().documents == {}
+    assert report.current().interest.called == {"api"}

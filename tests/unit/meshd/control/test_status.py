@@ -49,8 +49,10 @@ async def test_the_value_has_the_agreed_shape(store: MemoryStore, log: Lines) ->
         "update": 3,
         "documents": {"mesh/mesh": {"digest": "aa", "version": 5}},
         "rejected": {"fault/x": {"digest": "bb", "version": 6, "problems": ["why"]}},
+        "interest": {"called": [], "hosted": [], "all_policy": True},
         "proxy": {"pid": 1, "generation": 2, "version": "v"},
         "problems": [],
+        "registries": {},
     }
     await bench.end()
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from meshd.dataplane.client import Dataplane, difference
-from meshd.dataplane.frames import encode_resource
+from meshd.dataplane.client import Dataplane, Refusal, difference
+from meshd.dataplane.frames import Encoded, encode_resource
 from meshd.dataplane.link import open_link
 from policies.compiled import AnyResource, Endpoint, Service, Settings, Trust
 from tests.fakes.proxy import FakeProxy
@@ -173,7 +173,27 @@ async def test_a_restarted_proxy_gets_everything_again(bench: Bench) -> None:
     assert bench.sent() == [(["trust/trust"], [], False), (["service/api"], [], True)]
 
 
+async def test_only_what_moved_is_encoded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    await bench.attach()
+    api, db = service("api"), service("db")
+    await bench.put(api, db, TRUST)
+    encoded: list[str] = []
+
+    def encode(resource: AnyResource) -> Encoded:
+        encoded.append(resource.name)
+        return encode_resource(resource)
+
+    monkeypatch.setattr("meshd.dataplane.frames.encode_resource", encode)
+    await bench.put(api, service("db", "http"), service("new"), TRUST)
+    assert encoded == ["db", "new"]
+    assert bench.sent()[2:] == [(["service/db", "service/new"], [], False)]
+    await bench.put(service("new"), TRUST)
+    assert bench.sent()[3:] == [([], ["service/api", "service/db"], False)]
+
+
 def test_difference_never_deletes_trust_and_never_repeats_a_refusal() -> None:
     one = encode_resource(Endpoint(name="a/b/c", id="c", service="a", node="b", address="127.0.0.1:1"))
-    change = difference({one.id: one}, {"trust/trust": "00", one.id: one.digest}, {}, fresh=False)
+    change = difference({one.id: one, "trust/trust": None}, {"trust/trust": "00", one.id: one.digest}, {}, fresh=False)
     assert change.empty
+    refusal = Refusal(one.id, one.digest, "", "bad")
+    assert difference({one.id: one}, {one.id: "00"}, {one.id: refusal}, fresh=False).empty

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from meshd.telemetry.metrics import Facts, render
-from policies.compiled import BUCKETS, Duration, Named, RequestCount, Stats
+from policies.compiled import BUCKETS, Duration, Named, ProbeCount, RequestCount, Stats
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "frames_from_proxy.json"
 FACTS = Facts(
@@ -17,6 +17,8 @@ FACTS = Facts(
     last_event={"mesh/v1/services/": 7.0},
     staleness={"api": 1.5},
     snapshot_age=3.0,
+    damped={"api": 1},
+    reconcile_differences=2,
 )
 
 
@@ -44,6 +46,8 @@ def test_every_metric_of_the_contract_is_there() -> None:
         'meshd_certificate_expiry_timestamp_seconds{name="node"} 5.0',
         'meshd_registry_last_event_timestamp_seconds{prefix="mesh/v1/services/"} 7.0',
         'meshd_registry_staleness_seconds{service="api"} 1.5',
+        'meshd_registry_damped{service="api"} 1.0',
+        "meshd_registry_reconcile_differences_total 2.0",
         "meshd_snapshot_age_seconds 3.0",
         "meshd_snapshot_in_use 0.0",
         "meshd_snapshot_refused 0.0",
@@ -51,6 +55,11 @@ def test_every_metric_of_the_contract_is_there() -> None:
         'meshd_build_info{node="a",version="1"} 1.0',
     ):
         assert line in page, line
+
+
+def test_probes_of_suspects_are_counted_by_result() -> None:
+    page = lines(msgspec.structs.replace(golden(), probes=(ProbeCount(service="api", result="bad", count=3),)))
+    assert 'meshd_suspect_probes_total{destination="api",result="bad"} 3.0' in page
 
 
 def test_buckets_are_cumulative_and_end_in_infinity() -> None:

@@ -15,6 +15,7 @@ Protocol: http
 MaxInboundConnections: 100
 LocalConnectTimeoutMs: 250
 LocalRequestTimeout: 3s
+Registries: [home, etcd]
 UpstreamConfig:
   Defaults: {ConnectTimeoutMs: 900, AllowPlaintext: false}
   Overrides:
@@ -30,6 +31,7 @@ UpstreamConfig:
         max_inbound_connections=100,
         local_connect_timeout_ms=250,
         local_request_timeout_ms=3000,
+        registries=("home", "etcd"),
         upstream_config=UpstreamConfig(
             defaults=UpstreamSettings(connect_timeout_ms=900, allow_plaintext=False),
             overrides=(
@@ -68,3 +70,8 @@ def test_no_failures_is_no_threshold() -> None:
 def test_an_override_needs_a_name() -> None:
     text = "UpstreamConfig: {Overrides: [{ConnectTimeout: 1s}]}"
     assert problem("service-defaults", "web", text).path == "UpstreamConfig.Overrides[0].Name"
+
+
+def test_registries_are_names() -> None:
+    found = problem("service-defaults", "web", "Registries: [home, a/b]")
+    assert (found.path, "no name of a registry" in found.reason) == ("Registries[1]", True)

@@ -40,6 +40,14 @@ def test_grpc_of_a_server_and_of_a_service() -> None:
     assert found.grpc == "[fd00::5]:80/shop.Cart"
 
 
+def test_checks_over_tls() -> None:
+    tls = {"TLSServerName": "api.local", "TLSSkipVerify": True}
+    found = checks.read({"GRPC": "127.0.0.1:80", "Interval": "5s", "GRPCUseTLS": True, **tls}, "Check", OWN)
+    assert (found.grpc_tls, found.tls_server_name, found.tls_skip_verify) == (True, "api.local", True)
+    found = checks.read({"HTTP": "https://127.0.0.1/", "Interval": "5s", **tls}, "Check", OWN)
+    assert (found.grpc_tls, found.tls_server_name, found.tls_skip_verify) == (False, "api.local", True)
+
+
 def test_tcp_and_ttl() -> None:
     assert checks.read({"tcp": "127.0.0.1:80", "interval": "5s"}, "Check", OWN).tcp == "127.0.0.1:80"
     assert checks.read({"ttl": "15s"}, "Check", OWN).ttl == 15.0
@@ -65,7 +73,10 @@ def test_tcp_and_ttl() -> None:
         ({"GRPC": "127.0.0.1:80"}, "Check.Interval"),
         ({"GRPC": "127.0.0.1", "Interval": "5s"}, "Check.GRPC"),
         ({"GRPC": "/shop", "Interval": "5s"}, "Check.GRPC"),
-        ({"GRPC": "127.0.0.1:80", "GRPCUseTLS": True, "Interval": "5s"}, "Check.GRPCUseTLS"),
+        ({"TCP": "127.0.0.1:80", "GRPCUseTLS": True, "Interval": "5s"}, "Check.GRPCUseTLS"),
+        ({"GRPC": "127.0.0.1:80", "GRPCUseTLS": "yes", "Interval": "5s"}, "Check.GRPCUseTLS"),
+        ({"GRPC": "127.0.0.1:80", "TLSSkipVerify": True, "Interval": "5s"}, "Check.TLSSkipVerify"),
+        ({"HTTP": "http://localhost/", "TLSServerName": "x", "Interval": "5s"}, "Check.TLSServerName"),
         ({"GRPC": "127.0.0.1:80", "TTL": "5s"}, "Check"),
         ({"TTL": "5s", "TLSSkipVerify": True}, "Check.TLSSkipVerify"),
         ({"TTL": "5s", "FailuresBeforeCritical": -1}, "Check.FailuresBeforeCritical"),

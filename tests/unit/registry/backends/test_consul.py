@@ -95,6 +95,14 @@ async def test_an_index_that_goes_backwards_is_read_again_without_waiting() -> N
     assert "index" not in script.asked[2]
 
 
+async def test_an_early_answer_without_a_change_is_followed_by_a_read_that_does_not_wait() -> None:
+    """A Consul that is restored from a snapshot ends all waits with what was there before."""
+    kicked = Scripted([(200, 90, "[]"), (200, 90, "[]"), (200, 70, f"[{KEY.format('a', 60)[1:-1]}]")])
+    events = await follow(kicked, 3, Paused())
+    assert [type(event) for event in events] == [Resync, Alive, Resync]
+    assert ["index" in one for one in kicked.asked[:3]] == [False, True, False]
+
+
 async def test_a_server_that_does_not_block_is_not_asked_in_a_spin() -> None:
     paused = Paused()
     events = await follow(Scripted([(200, 5, KEY.format("a", 5))]), 30, paused)

@@ -1,7 +1,7 @@
 """Twin of `registry/backends/consul_feed.py`: what a watch says over a catalogue that behaves, and one that fails."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 import pytest
@@ -9,12 +9,12 @@ import pytest_asyncio
 
 from registry import keys, values
 from registry.backends.consul import Backoff
-from registry.backends.consul_feed import Feed, Follower, Picture
+from registry.backends.consul_feed import Feed, Follower
+from registry.backends.consul_service import name
 from registry.backends.consul_services import Answer
-from registry.errors import Unavailable
+from registry.errors import Denied, Unavailable
 from registry.model import Address, Instance
 from registry.store import Alive, Batch, Entry, Lost, Resync, WatchEvent
-from tests.fakes.running import running
 
 WAIT = 0.2
 
@@ -35,6 +35,8 @@ class FakeServices:
     def __init__(self, *instances: Instance) -> None:
         self.index = 10
         self.down = False
+        self.blind = False  # the token may read nothing any more: Consul shows no services, and no error
+        self.restored: dict[str, Entry] | None = None  # what is there in truth, while waits end with what was
         self.asked: list[str] = []
         self._now = {entry(one).key: entry(one) for one in instances}
         self._moved = asyncio.Event()
@@ -52,11 +54,13 @@ class FakeServices:
 
     async def names(self, after: int, wait: float) -> Answer:
         await self._wait("names", after, wait)
+        if self.blind:
+            raise Denied("services: Consul shows none, not even its own")
         return Answer(self.index, 0.0, True, names=frozenset(key.split("/")[3] for key in self._now))
 
     async def service(self, name: str, after: int, wait: float) -> Answer:
         await self._wait(name, after, wait)
-        mine = {key: one for key, one in self._now.items() if key.split("/")[3] == name}
+        mine = {key: one for key, one in self._now.items() if key.split("/")[3] == name and not self.blind}
         return Answer(self.index, 0.5, True, entries=mine)
 
     async def everything(self, after: int, wait: float) -> Answer:
@@ -65,6 +69,10 @@ class FakeServices:
 
     async def _wait(self, part: str, after: int, wait: float) -> None:
         self.asked.append(part)
+        if self.restored is not None and after == 0:
+            self._now, self.index, self.restored = self.restored, 3, None
+        elif self.restored is not None:
+            return
         if after == self.index and not self.down:
             try:
                 async with asyncio.timeout(wait):
@@ -76,13 +84,13 @@ class FakeServices:
 
 
 class Watched:
-    """A feed that runs, and the events of one watch of it."""
+    """A feed, and the events of one watch of it."""
 
-    def __init__(self, services: FakeServices, queries: int = 100) -> None:
+    def __init__(self, services: FakeServices, service: str = "") -> None:
         backoff = Backoff(pause=lambda seconds: asyncio.sleep(0.001))
         self.services = services
-        self.feed = Feed(services, wait=WAIT, queries=queries, backoff=backoff)  # type: ignore[arg-type]  # a fake that behaves like it
-        self.events = self.feed.watch()
+        self.feed = Feed(services, wait=WAIT, backoff=backoff)  # type: ignore[arg-type]  # a fake that behaves like it
+        self.events = self.feed.watch(service)
 
     async def next(self, kind: type[WatchEvent]) -> WatchEvent:
         """The next event that is no sign of life, which must be of this kind."""
@@ -93,17 +101,17 @@ class Watched:
         return event
 
 
-@pytest_asyncio.fixture
-async def watched() -> AsyncIterator[Watched]:
-    one = Watched(FakeServices(instance("1"), instance("2", "web")))
-    async with running(one.feed.run()), aclosing(one.events):
+@pytest_asyncio.fixture(params=["", "api"], ids=["everything", "one service"])
+async def watched(request: pytest.FixtureRequest) -> AsyncIterator[Watched]:
+    one = Watched(FakeServices(instance("1"), instance("2")), request.param)
+    async with aclosing(one.events):
         yield one
 
 
 async def test_the_first_event_is_everything_and_then_come_changes(watched: Watched) -> None:
     first = await watched.next(Resync)
     assert isinstance(first, Resync)
-    assert [one.key for one in first.entries] == [entry(instance("1")).key, entry(instance("2", "web")).key]
+    assert [one.key for one in first.entries] == [entry(instance("1")).key, entry(instance("2")).key]
     watched.services.write(instance("1", port=81))
     change = await watched.next(Batch)
     assert isinstance(change, Batch)
@@ -116,21 +124,56 @@ async def test_silence_is_a_sign_of_life(watched: Watched) -> None:
     await watched.next(Alive)
 
 
-async def test_a_new_service_is_followed_and_one_that_ends_is_told(watched: Watched) -> None:
-    await watched.next(Resync)
+async def test_a_service_is_told_of_itself_alone() -> None:
+    one = Watched(FakeServices(instance("1"), instance("2", "web")), "web")
+    async with aclosing(one.events):
+        first = await one.next(Resync)
+        assert isinstance(first, Resync)
+        assert [found.key for found in first.entries] == [entry(instance("2", "web")).key]
+        one.services.write(instance("1", port=81))
+        one.services.write(instance("2", "web", port=82))
+        change = await one.next(Batch)
+        assert isinstance(change, Batch)
+        assert [found.key for found in change.puts] == [entry(instance("2", "web")).key]
+    assert set(one.services.asked) == {"web"}
+
+
+async def test_a_service_that_comes_and_goes_is_told() -> None:
+    one = Watched(FakeServices(instance("1")), "db")
     db = instance("3", "db")
-    watched.services.write(db)
-    change = await watched.next(Batch)
-    assert isinstance(change, Batch)
-    assert [one.key for one in change.puts] == [entry(db).key]
-    watched.services.write(gone=(db,))
-    change = await watched.next(Batch)
-    assert isinstance(change, Batch)
-    assert change.deletes == (entry(db).key,)
-    watched.services.write(db)
-    change = await watched.next(Batch)
-    assert isinstance(change, Batch)
-    assert [one.key for one in change.puts] == [entry(db).key], "it came back"
+    async with aclosing(one.events):
+        assert await one.next(Resync) == Resync(10, ())
+        one.services.write(db)
+        change = await one.next(Batch)
+        assert isinstance(change, Batch)
+        assert [found.key for found in change.puts] == [entry(db).key]
+        one.services.write(gone=(db,))
+        change = await one.next(Batch)
+        assert isinstance(change, Batch)
+        assert change.deletes == (entry(db).key,)
+        one.services.write(db)
+        change = await one.next(Batch)
+        assert isinstance(change, Batch)
+        assert [found.key for found in change.puts] == [entry(db).key], "it came back"
+
+
+async def test_an_empty_answer_is_believed_where_names_can_be_read() -> None:
+    """Consul shows nothing, and no error, to a token without rights."""
+    one = Watched(FakeServices(instance("1")), "api")
+    async with aclosing(one.events):
+        await one.next(Resync)
+        one.services.blind = True
+        one.services.stir()
+        with pytest.raises(Denied):
+            await one.next(Batch)
+
+
+async def test_a_service_in_another_alphabet_is_asked_for_as_consul_spells_it() -> None:
+    odd = name("odd name")
+    services = FakeServices(instance("1", "odd name"))
+    assert await Watched(services).feed.raw(odd) == "odd name"
+    assert await Watched(services).feed.raw("web") == "web"
+    assert services.asked == ["names"]
 
 
 async def test_lost_is_said_once_and_everything_again_when_it_is_back(watched: Watched) -> None:
@@ -144,87 +187,48 @@ async def test_lost_is_said_once_and_everything_again_when_it_is_back(watched: W
     await watched.next(Resync)
 
 
-async def test_who_did_not_look_while_contact_was_lost_is_told_everything_anew(watched: Watched) -> None:
-    """Found as: a wiped Consul that was back before anybody looked passed for many deregistrations."""
-    await watched.next(Resync)
-    watched.services.down = True
-    watched.services.stir()
-    async with asyncio.timeout(5):
-        while not watched.feed.picture.problem:
-            await watched.feed.changed()
-        watched.services.down = False
-        watched.services.write(gone=(instance("1"),))
-        while watched.feed.picture.problem:
-            await watched.feed.changed()
-    event = await watched.next(Resync)
-    assert isinstance(event, Resync)
-    assert [one.key for one in event.entries] == [entry(instance("2", "web")).key]
-
-
 async def test_a_lower_index_is_asked_again_and_then_it_is_everything(watched: Watched) -> None:
     """A wiped or restored Consul: what it lacks has not been deregistered."""
     await watched.next(Resync)
     watched.services.write(gone=(instance("1"),), index=3)
     event = await watched.next(Resync)
     assert isinstance(event, Resync)
-    assert [one.key for one in event.entries] == [entry(instance("2", "web")).key]
+    assert [one.key for one in event.entries] == [entry(instance("2")).key]
 
 
-async def test_beyond_the_limit_one_query_replaces_them_all() -> None:
-    many = Watched(FakeServices(*(instance("1", f"s{n}") for n in range(3))), queries=3)
-    async with running(many.feed.run()), aclosing(many.events):
-        await many.next(Resync)
-        many.services.write(instance("1", "s3"))
-        change = await many.next(Batch)
-        assert isinstance(change, Batch)
-        assert [one.key for one in change.puts] == [entry(instance("1", "s3")).key]
-        many.services.write(gone=(instance("1", "s0"),))
-        change = await many.next(Batch)
-        assert isinstance(change, Batch)
-        assert change.deletes == (entry(instance("1", "s0")).key,)
-        many.services.asked.clear()
-        many.services.write(instance("1", "s0", port=81))
-        await many.next(Batch)
-        assert set(many.services.asked) <= {"names", "everything"}
+async def test_a_restored_catalogue_is_read_at_once_although_waits_end_with_the_old_one(watched: Watched) -> None:
+    await watched.next(Resync)
+    watched.services.restored = {entry(instance("9")).key: entry(instance("9"))}
+    event = await watched.next(Resync)
+    assert isinstance(event, Resync)
+    while [one.key for one in event.entries] != [entry(instance("9")).key]:
+        event = await watched.next(Resync)
+        assert isinstance(event, Resync)
 
 
 async def test_indexes_of_a_service_and_of_all(watched: Watched) -> None:
-    assert Watched(FakeServices()).feed.index() == 1
+    assert await watched.feed.index() == await watched.feed.index("api") == 10
+
+    async def write() -> None:
+        watched.services.write(instance("1", port=82))
+
+    found, _ = await asyncio.gather(watched.feed.wait_index("api", 10), write())
+    assert found == 11
+    assert await watched.feed.wait_index("", 10) == 11
     await watched.next(Resync)
-    assert watched.feed.index("api") == watched.feed.index() == 10
-    assert watched.feed.index("nobody") == 10
-    waiting = watched.feed.changed()
-    watched.services.write(instance("1", port=82))
-    async with asyncio.timeout(5):
-        await waiting
-        await watched.next(Batch)
-    assert watched.feed.index() == 11
     assert watched.feed.age in (0.0, 0.5)
 
 
-async def test_a_wait_of_somebody_else_is_ended_by_a_change(watched: Watched) -> None:
-    await watched.next(Resync)
-
-    async def wait() -> None:
-        async with asyncio.timeout(None) as limit:
-            watched.feed.waking(limit)
-            watched.services.write(instance("1", port=83))
-            await asyncio.Event().wait()
-
-    with pytest.raises(TimeoutError):
-        await wait()
-
-
-def pictures(*before: Instance) -> Picture:
-    return Picture(entries={entry(one).key: entry(one) for one in before}, index=1, complete=True)
+def known(*instances: Instance) -> dict[str, Entry]:
+    return {entry(one).key: entry(one) for one in instances}
 
 
 def test_a_foreign_instance_that_goes_left_on_purpose_and_a_meshed_one_did_not() -> None:
     """Other tools know no withdrawal; a meshd always marks first."""
     foreign, meshed = instance("f", meshed=False), instance("m")
     follower = Follower()
-    list(follower.take(pictures(foreign, meshed)))
-    first, second = follower.take(pictures())
+    list(follower.take(1, known(foreign, meshed)))
+    first, second = follower.take(2, {})
     assert isinstance(first, Batch)
     assert [values.read_instance(one.key, one.value).state for one in first.puts] == ["withdrawn"]
     assert [one.key for one in first.puts] == [entry(foreign).key]
@@ -232,7 +236,10 @@ def test_a_foreign_instance_that_goes_left_on_purpose_and_a_meshed_one_did_not()
     assert set(second.deletes) == {entry(foreign).key, entry(meshed).key}
 
 
-def test_nothing_is_said_before_everything_was_read_once() -> None:
+@pytest.mark.parametrize("doubt", [lambda one: list(one.lost("away")), lambda one: one.begin_anew()])
+def test_what_is_gone_after_a_doubt_was_not_deregistered(doubt: Callable[[Follower], object]) -> None:
+    """Found as: a wiped Consul that was back before anybody looked passed for many deregistrations."""
     follower = Follower()
-    assert list(follower.take(Picture(index=5))) == []
-    assert isinstance(next(iter(follower.take(Picture(index=5, complete=True)))), Resync)
+    list(follower.take(5, known(instance("f", meshed=False))))
+    doubt(follower)
+    assert list(follower.take(3, {})) == [Resync(3, ())]

@@ -103,3 +103,23 @@ async def test_a_write_that_is_not_answered_in_time_is_not_made_again() -> None:
             await one.call(TXN, pb.TxnRequest())
         await one.range(b"a")
         assert etcd.logins == 2
+
+
+async def test_accounts_switched_on_later_are_noticed_also_where_a_certificate_speaks_for_us() -> None:
+    etcd = FakeEtcd()
+    etcd.certified = True
+    async with client(etcd) as one:
+        await one.range(b"a")
+        etcd.accounts["node"] = "secret"
+        await one.range(b"a")
+        assert etcd.logins == 1
+
+
+async def test_a_denial_under_a_token_is_one() -> None:
+    etcd = FakeEtcd(node="secret")
+    async with client(etcd) as one:
+        await one.range(b"a")
+        etcd.failing = (grpc.StatusCode.PERMISSION_DENIED, "etcdserver: permission denied")
+        with pytest.raises(Denied):
+            await one.range(b"a")
+        assert etcd.logins == 1

@@ -9,7 +9,7 @@ import pytest
 
 from registry.backends.etcd_client import Client
 from registry.backends.etcd_links import Backoff, Links
-from registry.backends.etcd_stream import End, Stream, first
+from registry.backends.etcd_stream import Stream
 from registry.backends.etcd_watch import EtcdWatch, Source
 from registry.backends.etcdpb import etcd_pb2 as pb
 from registry.errors import Denied
@@ -213,25 +213,3 @@ async def test_it_ends_by_itself_when_its_connection_is_closed_under_it() -> Non
 
         async with asyncio.timeout(PATIENCE):
             assert await asyncio.gather(made.stream.run(), close(), return_exceptions=True) == [None, None]
-
-
-async def test_parts_end_with_the_first_that_ends() -> None:
-    ended: list[str] = []
-
-    async def quick() -> End:
-        return End("quick")
-
-    async def slow() -> End:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.append("slow")
-        return End("never")
-
-    async def broken() -> End:
-        raise ValueError("broken")
-
-    assert await first(slow, quick) == End("quick")
-    with pytest.raises(ValueError, match="broken"):
-        await first(slow, broken)
-    assert ended == ["slow", "slow"]

@@ -63,7 +63,8 @@ impl<'t> Attempts<'_, 't> {
             Ok(Ok(up)) => return Ok(up),
             Err(Stop::Gone) => return Err(Tried::Done(Outcome::Gone)),
             Err(Stop::Deadline) if guard.is_over() => {
-                self.failed(id, Counted::Timeout, true);
+                // the request's own time is over: that does not say that nobody is there
+                self.failed(id, Counted::Timeout, false);
                 return Err(Tried::Done(Outcome::Answer(Answer::timeout(self.service_name()))));
             }
             Ok(Err(e)) if e.get_ref().is_some() => e.to_string(),
@@ -99,16 +100,9 @@ impl<'t> Attempts<'_, 't> {
             ));
         };
         let keys = &self.local.snap.keys;
-        match (keys.own(self.from.instance()), keys.trust()) {
-            (Some(own), Some(trust)) => Ok(Target::Secured {
-                address: mesh.inbound,
-                own,
-                trust,
-                want: mesh.spiffe.as_str(),
-                server_name: &mesh.server_name,
-                alpn: ALPN_HTTP,
-            }),
-            _ => Err(Answer::new(
+        match keys.peering(self.from.instance(), mesh) {
+            Some(peering) => Ok(Target::Secured { address: mesh.inbound, peering, alpn: ALPN_HTTP }),
+            None => Err(Answer::new(
                 503,
                 Flag::ConnectFailure,
                 "this host has no identity for the caller yet",

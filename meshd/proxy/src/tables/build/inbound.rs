@@ -1,39 +1,52 @@
 //! Local instances and their permissions.
 
-use super::super::{Inbound, InboundId, Permission, Permissions, Source, Tables};
-use super::routes::matcher;
-use super::{Rejection, address, at, caller_of, named, unique};
-use crate::config;
+use std::collections::HashMap;
+use std::sync::Arc;
 
-pub(super) fn inbound(tables: &mut Tables, r: &config::Inbound) -> Result<(), Rejection> {
-    let resource = format!("inbound/{}", r.name);
-    let here = at(&resource, "");
+use super::super::{Inbound, Permission, Permissions, Source};
+use super::routes::matcher;
+use super::{Draft, Rejection, address, at, caller_of};
+use crate::config::{self, Resource};
+
+/// All local instances; what did not change is kept.
+pub(super) fn inbounds(d: &mut Draft<'_>) -> Result<(), Rejection> {
+    let old = Arc::clone(&d.next.inbounds);
+    let (mut all, mut by_sni) = (Vec::new(), HashMap::new());
+    for resource in d.set.kind("inbound") {
+        let Resource::Inbound(r) = resource else { continue };
+        let id = resource.id();
+        let kept = old.binary_search_by(|i| (*i.name).cmp(&r.name)).ok().filter(|_| !d.changed.contains(&id));
+        let inbound = match kept {
+            Some(i) => Arc::clone(&old[i]),
+            None => Arc::new(inbound(d, &id, r)?),
+        };
+        if let Some(other) = by_sni.insert(inbound.sni.clone(), r.name.as_str()) {
+            return Err(Rejection::new(&id, "sni", format!("also that of inbound/{other}")));
+        }
+        all.push(inbound);
+    }
+    d.next.inbounds = Arc::new(all);
+    Ok(())
+}
+
+fn inbound(d: &mut Draft<'_>, resource: &str, r: &config::Inbound) -> Result<Inbound, Rejection> {
     if caller_of(&r.name) != r.service || r.name.split('/').count() != 3 {
-        return Err(Rejection::new(&resource, "name", "is not <service>/<node>/<id>"));
+        return Err(Rejection::new(resource, "name", "is not <service>/<node>/<id>"));
     }
-    let sni = r.sni.to_ascii_lowercase();
-    let id = InboundId(tables.inbounds.len() as u32);
-    if sni.is_empty() {
-        return Err(Rejection::new(&resource, "sni", "empty"));
+    if r.sni.is_empty() {
+        return Err(Rejection::new(resource, "sni", "empty"));
     }
-    unique(&mut tables.inbound_by_sni, &sni, id).map_err(|other| {
-        let reason = format!("also that of inbound/{}", tables.inbounds[other.index()].name);
-        Rejection::new(&resource, "sni", reason)
-    })?;
-    let inbound = Inbound {
+    Ok(Inbound {
         name: r.name.as_str().into(),
-        service: named(tables, &r.service).map_err(&here)?,
-        app: address(&r.app, "app").map_err(&here)?,
-        sni: sni.into(),
+        service: d.named(&r.service),
+        app: address(&r.app, "app").map_err(at(resource, ""))?,
+        sni: r.sni.to_ascii_lowercase().into(),
         protocol: r.protocol,
-        permissions: permissions(&r.permissions).map_err(at(&resource, "permissions"))?,
+        permissions: permissions(&r.permissions).map_err(at(resource, "permissions"))?,
         max_connections: r.max_connections,
         connect_timeout_ms: r.connect_timeout_ms,
         request_timeout_ms: r.request_timeout_ms,
-    };
-    tables.inbound_by_name.insert(inbound.name.clone(), id);
-    tables.inbounds.push(inbound);
-    Ok(())
+    })
 }
 
 fn permissions(r: &config::Permissions) -> Result<Permissions, Rejection> {

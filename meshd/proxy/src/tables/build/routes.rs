@@ -1,7 +1,7 @@
 //! Routes, retries and faults.
 
-use super::super::{Fault, Leg, RetryOn, Routes, Rule, ServiceId, Tables};
-use super::{Rejection, at, named, subset};
+use super::super::{Fault, Leg, RetryOn, Routes, Rule, ServiceId};
+use super::{Draft, Rejection, at};
 use crate::config::{self, Match};
 use crate::headers::edit::Edits;
 use crate::route::matching::Matcher;
@@ -9,30 +9,29 @@ use crate::route::matching::Matcher;
 /// Longest injected delay: an hour is an outage already.
 const MAX_DELAY_MS: u64 = 3_600_000;
 
-pub(super) fn routes(tables: &mut Tables, r: &config::Routes) -> Result<(), Rejection> {
-    let resource = format!("routes/{}", r.name);
+/// The routes of a service; one that is known and has no rules has the default one.
+pub(super) fn routes(
+    d: &mut Draft<'_>,
+    id: ServiceId,
+    said: Option<&config::Routes>,
+    known: bool,
+) -> Result<Routes, Rejection> {
     let mut compiled = Routes::default();
-    for (i, rule_config) in r.rules.iter().enumerate() {
-        let path = format!("rules[{i}]");
-        compiled.rules.push(rule(tables, rule_config).map_err(at(&resource, &path))?);
-    }
-    for (i, fault_config) in r.faults.iter().enumerate() {
-        let path = format!("faults[{i}]");
-        compiled.faults.push(fault(tables, fault_config).map_err(at(&resource, &path))?);
-    }
-    let id = named(tables, &r.name).map_err(at(&resource, ""))?;
-    tables.services[id.index()].routes = compiled;
-    Ok(())
-}
-
-/// A known service without rules has the default one.
-pub(super) fn defaults(tables: &mut Tables) {
-    for index in 0..tables.services.len() {
-        let service = &mut tables.services[index];
-        if service.known && service.routes.rules.is_empty() {
-            service.routes.rules.push(default_rule(ServiceId(index as u32)));
+    if let Some(r) = said {
+        let resource = format!("routes/{}", r.name);
+        for (i, rule_config) in r.rules.iter().enumerate() {
+            let path = format!("rules[{i}]");
+            compiled.rules.push(rule(d, rule_config).map_err(at(&resource, &path))?);
+        }
+        for (i, fault_config) in r.faults.iter().enumerate() {
+            let path = format!("faults[{i}]");
+            compiled.faults.push(fault(d, fault_config).map_err(at(&resource, &path))?);
         }
     }
+    if known && compiled.rules.is_empty() {
+        compiled.rules.push(default_rule(id));
+    }
+    Ok(compiled)
 }
 
 fn default_rule(service: ServiceId) -> Rule {
@@ -67,14 +66,14 @@ const DEFAULT_RETRY_ON: RetryOn = RetryOn {
     retriable_4xx: false,
 };
 
-fn rule(tables: &mut Tables, r: &config::Rule) -> Result<Rule, Rejection> {
+fn rule(d: &mut Draft<'_>, r: &config::Rule) -> Result<Rule, Rejection> {
     if r.legs.iter().all(|leg| leg.weight == 0) {
         return Err(Rejection::new("", "legs", "no leg has a weight"));
     }
     let mut legs = Vec::new();
     for (i, leg_config) in r.legs.iter().enumerate() {
         let path = format!("legs[{i}]");
-        legs.push(leg(tables, leg_config).map_err(at("", &path))?);
+        legs.push(leg(d, leg_config).map_err(at("", &path))?);
     }
     if r.prefix_rewrite.as_ref().is_some_and(|p| !p.starts_with('/')) {
         return Err(Rejection::new("", "prefix_rewrite", "a path begins with /"));
@@ -83,7 +82,7 @@ fn rule(tables: &mut Tables, r: &config::Rule) -> Result<Rule, Rejection> {
     Ok(Rule {
         origin: r.origin.as_str().into(),
         matcher: matcher(r.matches.as_ref())?,
-        sources: sources(tables, &r.sources),
+        sources: sources(d, &r.sources),
         legs,
         prefix_rewrite: r.prefix_rewrite.as_deref().map(Into::into),
         timeout_ms: r.timeout_ms,
@@ -94,11 +93,11 @@ fn rule(tables: &mut Tables, r: &config::Rule) -> Result<Rule, Rejection> {
     })
 }
 
-fn leg(tables: &mut Tables, r: &config::Leg) -> Result<Leg, Rejection> {
-    let service = named(tables, &r.service)?;
+fn leg(d: &mut Draft<'_>, r: &config::Leg) -> Result<Leg, Rejection> {
+    let service = d.named(&r.service);
     Ok(Leg {
         service,
-        subset: r.subset.as_ref().map(|name| subset(&mut tables.services[service.index()], name)),
+        subset: r.subset.as_ref().map(|name| d.subset(service, name)),
         weight: r.weight,
         broken: r.broken.as_deref().map(Into::into),
         request_headers: edits(r.request_headers.as_ref(), "request_headers")?,
@@ -144,14 +143,14 @@ fn edits(config: Option<&config::HeaderEdit>, field: &str) -> Result<Option<Edit
 }
 
 /// Sorted, for `is_source`.
-fn sources(tables: &Tables, names: &[String]) -> Vec<ServiceId> {
-    let mut ids: Vec<ServiceId> = names.iter().filter_map(|n| tables.service_id(n)).collect();
+fn sources(d: &mut Draft<'_>, names: &[String]) -> Vec<ServiceId> {
+    let mut ids: Vec<ServiceId> = names.iter().map(|n| d.named(n)).collect();
     ids.sort_unstable();
     ids.dedup();
     ids
 }
 
-fn fault(tables: &Tables, r: &config::Fault) -> Result<Fault, Rejection> {
+fn fault(d: &mut Draft<'_>, r: &config::Fault) -> Result<Fault, Rejection> {
     if let Some(delay) = &r.delay
         && (delay.min_ms > delay.max_ms || delay.max_ms > MAX_DELAY_MS)
     {
@@ -169,7 +168,7 @@ fn fault(tables: &Tables, r: &config::Fault) -> Result<Fault, Rejection> {
         origin: r.origin.as_str().into(),
         until_ms: r.until_ms,
         matcher: matcher(r.matches.as_ref())?,
-        sources: sources(tables, &r.sources),
+        sources: sources(d, &r.sources),
         header: r.header.as_ref().map(|name| name.to_ascii_lowercase().into()),
         delay: r.delay.clone(),
         abort: r.abort.clone(),

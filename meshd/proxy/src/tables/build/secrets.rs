@@ -5,10 +5,12 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use webpki::{EndEntityCert, anchor_from_trusted_cert};
 
-use super::super::{Identity, Tables, Trust};
-use super::{Rejection, only};
-use crate::config;
+use std::sync::Arc;
+
+use super::super::{Identity, Trust};
+use super::{Draft, Rejection, only};
 use crate::config::parse::{digest, hex};
+use crate::config::{self, Resource};
 use crate::spiffe::{Spiffe, read_leaf};
 
 /// SHA-256 in hex over the public key (SPKI) of a PEM chain's leaf; "unreadable" when there is none.
@@ -24,9 +26,25 @@ fn spki(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     Some(EndEntityCert::try_from(certificate).ok()?.subject_public_key_info().to_vec())
 }
 
-pub(super) fn identity(tables: &mut Tables, r: &config::Identity) -> Result<(), Rejection> {
-    let resource = format!("identity/{}", r.name);
-    let bad = |path: &str, reason: &str| Rejection::new(&resource, path, reason);
+/// All identities; what did not change is kept.
+pub(super) fn identities(d: &mut Draft<'_>) -> Result<(), Rejection> {
+    let old = Arc::clone(&d.next.identities);
+    let mut all = Vec::new();
+    for resource in d.set.kind("identity") {
+        let Resource::Identity(r) = resource else { continue };
+        let id = resource.id();
+        let kept = old.binary_search_by(|i| (*i.name).cmp(&r.name)).ok().filter(|_| !d.changed.contains(&id));
+        all.push(match kept {
+            Some(i) => Arc::clone(&old[i]),
+            None => Arc::new(identity(&id, r)?),
+        });
+    }
+    d.next.identities = Arc::new(all);
+    Ok(())
+}
+
+fn identity(resource: &str, r: &config::Identity) -> Result<Identity, Rejection> {
+    let bad = |path: &str, reason: &str| Rejection::new(resource, path, reason);
     let spiffe = Spiffe::parse(&r.spiffe).map_err(|e| bad("spiffe", e.0))?;
     if !spiffe.is_instance(&r.name) {
         return Err(bad("spiffe", "is the identity of another instance"));
@@ -43,16 +61,14 @@ pub(super) fn identity(tables: &mut Tables, r: &config::Identity) -> Result<(), 
     if !fits {
         return Err(bad("private_key", "does not fit the certificate"));
     }
-    tables.identity_by_name.insert(r.name.as_str().into(), tables.identities.len());
-    tables.identities.push(Identity {
+    Ok(Identity {
         name: r.name.as_str().into(),
         spiffe,
         chain,
         key,
         digest: digest(format!("{}\n{}", r.certificate, r.private_key).as_bytes()).into(),
         not_after_ms: leaf.not_after_ms,
-    });
-    Ok(())
+    })
 }
 
 /// All certificates of a PEM text, at least one.
@@ -61,7 +77,16 @@ fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
     (!read.is_empty()).then_some(read)
 }
 
-pub(super) fn trust(tables: &mut Tables, r: &config::Trust) -> Result<(), Rejection> {
+pub(super) fn trust(d: &mut Draft<'_>) -> Result<(), Rejection> {
+    d.next.trust = None;
+    for resource in d.set.kind("trust") {
+        let Resource::Trust(r) = resource else { continue };
+        d.next.trust = Some(Arc::new(compiled(r)?));
+    }
+    Ok(())
+}
+
+fn compiled(r: &config::Trust) -> Result<Trust, Rejection> {
     only("trust", &r.name)?;
     let bad = |path: String, reason: &str| Rejection::new("trust/trust", path, reason);
     // A trust domain that no identity can have would make every peer anonymous.
@@ -91,8 +116,7 @@ pub(super) fn trust(tables: &mut Tables, r: &config::Trust) -> Result<(), Reject
     for (i, revoked) in r.revoked.iter().enumerate() {
         revoke(&mut trust, revoked).map_err(|reason| bad(format!("revoked[{i}]"), reason))?;
     }
-    tables.trust = Some(trust);
-    Ok(())
+    Ok(trust)
 }
 
 fn revoke(trust: &mut Trust, r: &config::Revoked) -> Result<(), &'static str> {
