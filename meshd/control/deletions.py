@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from meshd.control import history
+from registry.change import Verdict
 from registry.errors import Conflict, RegistryError
-from registry.fold import Fold, Verdict
+from registry.fold import Fold
 from registry.store import Store
 
 PATIENCE = 900.0  # seconds that a host without a role waits for the word of one with a role, as for an orphan

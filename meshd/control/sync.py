@@ -27,9 +27,10 @@ from policies.schema.kinds import AnyDocument
 from policies.schema.mesh import Mesh
 from registry import keys
 from registry.brake import MAX_REMOVAL_PERCENT, WINDOW, Limits
+from registry.change import Change, Verdict
 from registry.errors import RegistryError
 from registry.flap import HALF_LIFE
-from registry.fold import Change, Fold, Verdict
+from registry.fold import Fold
 from registry.store import Alive, Batch, Entry, Lost, Resync, Store, WatchEvent
 from registry.store_id import base
 from registry.watch import Watcher

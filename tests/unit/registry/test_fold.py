@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry import keys
-from registry.fold import Change, Fold
+from registry.change import Change
+from registry.fold import Fold
 from registry.interest import BASE, EVERYTHING
 from registry.model import Instance
 from registry.roster import MAX_ORPHAN, MAX_SUSPECT
