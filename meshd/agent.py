@@ -317,8 +317,8 @@ class Agent:
     def _compiled(self, version_number: int) -> None:
         self.alarms.changed()
         self.status.compiled(version_number)
-        if self.registries is not None:
-            self.registrar.poke()  # documents may say another place
+        if self.registries is not None and self.standing.moved():
+            self.registrar.poke()
         if self.host.roles:
             self.recorder.accepted(self.documents.accepted())
 
@@ -343,6 +343,8 @@ class Agent:
         problem = self.documents.load()
         if problem:
             self.log.error("documents on disk cannot be used", problem=problem)
+        if self.host.roles:  # it judges what is lost: also what was lost while it was down
+            self.fold.recollect(self.documents.before)
         self.sync.load()
         self.registrar.load(services)
 

@@ -7,7 +7,7 @@ What cannot be read is named in `problems` and changes nothing else. `architectu
 each state of the registry means for traffic; the tests of this file have a test per row.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -167,9 +167,10 @@ class Fold:
         return found
 
     @property
-    def lost(self) -> bool:
-        """Contact is lost. A watch that is refused for want of rights is no sign of that."""
-        return any(not why.startswith("Denied") for why in self.unreachable.values())
+    def lost(self) -> str:
+        """Why contact is lost; empty: it is not. Some watches that are refused for want of rights are no sign of it."""
+        every = len(self.unreachable) >= len(self.wanted)
+        return next((why for why in self.unreachable.values() if every or not why.startswith("Denied")), "")
 
     @property
     def complete(self) -> bool:
@@ -324,6 +325,12 @@ class Fold:
             moved[prefix] = shelf.meant(named["meant"]) | shelf.hold(named["held"])
             moved[prefix] |= shelf.believed(named["believed"], now)
         return _moved(moved)
+
+    def recollect(self, documents: Iterable[Document]) -> None:
+        """Documents known before a restart: those that the store has lost meanwhile are judged, not forgotten."""
+        known = {keys.policy(one.kind, one.name): one for one in documents}
+        self._config.recollect({key: one for key, one in known.items() if key.startswith(keys.CONFIG)})
+        self._policy.recollect({key: one for key, one in known.items() if key.startswith(keys.POLICY)})
 
     def await_word(self, seconds: float) -> None:
         """Deleted documents stay in force for so long, for those who see more to say what is to be made of it."""
