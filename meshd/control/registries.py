@@ -142,8 +142,10 @@ class Standing:
         fold = self._parties.fold
         if self._registries is None:
             return {self._home: fold.lost}
-        parts = fold.unreachable.items() if fold.lost else ()
-        alone = (why for one, why in parts if not one.startswith((keys.SERVICES, keys.LEASES)))
+        merged = (keys.SERVICES, keys.LEASES)
+        alone = (
+            why for one, why in fold.unreachable.items() if not (one.startswith(merged) or why.startswith("Denied"))
+        )
         found = self._registries.contacts()
         return found | {self._home: found[self._home] or next(alone, "")}
 

@@ -166,5 +166,6 @@ def test_what_only_the_home_registry_keeps_counts_for_its_contact(
 ) -> None:
     host = Host(tmp_path, log, clock)
     standing = Standing(host.parties, "home", bench.registries)
-    host.fold.apply(keys.policy("service-defaults", "web"), Lost("Denied: no right"), 0.0)
-    assert standing.contacts() == {"home": "Denied: no right", "etcd": ""}
+    for reason, shown in (("Denied: no right", ""), ("refused", "refused")):
+        host.fold.apply(keys.policy("service-defaults", "web"), Lost(reason), 0.0)
+        assert standing.contacts() == {"home": shown, "etcd": ""}
