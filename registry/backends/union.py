@@ -79,7 +79,7 @@ class UnionStore:
         is not known and no other has the key."""
         if not key.startswith(MERGED):
             return await self._home.get(key)
-        reads = [self._read(member, key, member.store.get(key)) for member in self._members]
+        reads = [self._read(member, key, partial(member.store.get, key)) for member in self._members]
         copies: list[Copy] = []
         failed: RegistryError | None = None
         for member, found in zip(self._members, await _all(reads), strict=True):
@@ -97,7 +97,7 @@ class UnionStore:
         """As `get`; raises Unavailable when a registry out of contact is not followed below the prefix."""
         if not prefix.startswith(MERGED):
             return await self._home.list(prefix)
-        reads = [self._read(member, prefix, member.store.list(prefix)) for member in self._members]
+        reads = [self._read(member, prefix, partial(member.store.list, prefix)) for member in self._members]
         merge, answers = self._merge(), await _all(reads)
         for member, found in zip(self._members, answers, strict=True):
             event: WatchEvent
@@ -113,13 +113,12 @@ class UnionStore:
                 merge.take(member.name, Lost(str(found)))
         return Listing(tuple(merge.entries[key] for key in sorted(merge.entries)), merge.index)
 
-    async def _read(self, member: Member, key: str, reading: Coroutine[Any, Any, T]) -> T:
+    async def _read(self, member: Member, key: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Not asked while it is known to be out of contact: a frozen one would hold up every reader."""
         reason = self._lost(member.name, key)
         if reason:
-            reading.close()
             raise Unavailable(f"registry {member.name}: {reason}")
-        return await reading
+        return await read()
 
     def _lost(self, name: str, key: str) -> str:
         """Why a registry is out of contact, as the watch of the key has it, or any other that is not refused."""
@@ -151,7 +150,7 @@ class UnionStore:
         """The home registry's, and by how much those of the others have grown, whatever the prefix: it may move
         without a change below the prefix."""
         del exact
-        found = await _all([self._read(one, prefix, one.store.index(keys.PREFIX)) for one in self._members])
+        found = await _all([self._read(one, prefix, partial(one.store.index, keys.PREFIX)) for one in self._members])
         for member, index in zip(self._members, found, strict=True):
             if isinstance(index, int):
                 self._indexes[member.name] = index
@@ -164,7 +163,7 @@ class UnionStore:
         """Ends by a change below the prefix in a registry that is in contact, or at once."""
         merged = prefix.startswith(MERGED) or keys.SERVICES.startswith(prefix)
         members = self._members if merged else self._members[:1]
-        reads = [self._read(one, prefix, one.store.index(prefix, exact=exact)) for one in members]
+        reads = [self._read(one, prefix, partial(one.store.index, prefix, exact=exact)) for one in members]
         seen = await _all(reads)  # before looking, so that no change falls between
         found = await self.index(prefix)
         if found != after:
