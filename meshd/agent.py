@@ -9,16 +9,14 @@ import asyncio
 import contextlib
 import resource
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from meshd import ports
-from meshd.config import Host, source_address
+from meshd.config import Host
 from meshd.control.alarms import Alarms
 from meshd.control.authority import upkeep
 from meshd.control.cold_start import ColdStart
 from meshd.control.compilation import Compilation, Place, Sources
-from meshd.control.contact import Contact
 from meshd.control.container_labels import Here
 from meshd.control.containers import Containers
 from meshd.control.deletions import Deletions
@@ -39,15 +37,12 @@ from meshd.control.sync import Parts, Sync
 from meshd.dataplane.client import Dataplane
 from meshd.dataplane.supervise import Supervisor
 from meshd.notify import notify
-from meshd.placed import ConfigError, Fault
+from meshd.placed import ConfigError
 from meshd.reload import Plan, Reloader
+from meshd.surroundings import Surroundings, advertised, configured
 from meshd.tasks import Crashed, Tasks, first
-from meshd.telemetry.log import Log
 from meshd.version import version
 from policies.compiled import Event, Events
-from registry.api import registration
-from registry.api.fields import Refused
-from registry.api.registration import Registration
 from registry.ca import names
 from registry.ca.authority import Authority
 from registry.ca.authority import Deps as AuthorityDeps
@@ -63,45 +58,6 @@ from registry.watch import Watcher
 
 EVENTS_KEPT = 256
 READY_EVERY = 0.05  # seconds
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What the process gives: log, environment, Unix time, monotonic time, randomness in [0, 1), its configuration
-    read again (raises ConfigError)."""
-
-    log: Log
-    environ: Mapping[str, str]
-    now: Callable[[], float]
-    clock: Callable[[], float]
-    chance: Callable[[], float]
-    contact: Contact
-    reread: Callable[[], Host]
-
-
-def advertised(host: Host) -> str:
-    """The address that other hosts dial. Raises ConfigError when there is none."""
-    address = host.advertise.address or source_address()
-    if not address and host.development:
-        return host.loopback
-    if not address or (address.startswith("127.") and not host.development):
-        raise ConfigError(
-            Fault("Advertise.Address", "this host has no default route to take it from", "set Advertise: {Address: IP}")
-        )
-    return address
-
-
-def configured(host: Host, own: frozenset[str]) -> tuple[Registration, ...]:
-    """`Services` of the configuration. Raises ConfigError with the field and the hint of the API."""
-    found: list[Registration] = []
-    for number, body in enumerate(host.services):
-        try:
-            found.append(registration.read(body, own, None))
-        except Refused as refused:
-            invalid = refused.invalid
-            where = f"Services[{number}].{invalid.field}" if invalid.field else f"Services[{number}]"
-            raise ConfigError(Fault(where, invalid.error, invalid.hint)) from None
-    return tuple(found)
 
 
 class Agent:
@@ -317,8 +273,8 @@ class Agent:
     def _compiled(self, version_number: int) -> None:
         self.alarms.changed()
         self.status.compiled(version_number)
-        if self.registries is not None:
-            self.registrar.poke()  # documents may say another place
+        if self.registries is not None and self.standing.moved():
+            self.registrar.poke()
         if self.host.roles:
             self.recorder.accepted(self.documents.accepted())
 
@@ -343,6 +299,8 @@ class Agent:
         problem = self.documents.load()
         if problem:
             self.log.error("documents on disk cannot be used", problem=problem)
+        if self.host.roles:  # it judges what is lost: also what was lost while it was down
+            self.fold.recollect(self.documents.before)
         self.sync.load()
         self.registrar.load(services)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from meshd import arguments, dev, origin
-from meshd.agent import Agent, Surroundings, attend, signalled
+from meshd.agent import Agent, attend, signalled
 from meshd.config import Host, load
 from meshd.control import join
 from meshd.control.authority import recover
@@ -25,6 +25,7 @@ from meshd.placed import ConfigError, Fault
 from meshd.ports import Lock
 from meshd.serve import Bound, Listeners, bind, keep_published
 from meshd.stores import open_stores
+from meshd.surroundings import Surroundings
 from meshd.tasks import Tasks, first
 from meshd.telemetry import log as logs
 from registry.ca import files

@@ -6,11 +6,11 @@ A backend is imported where it is opened: a host needs one or two of them, and p
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from meshd.agent import Surroundings, advertised
 from meshd.config import Host
 from meshd.control.contact import Contact
 from meshd.control.registries import Joined, Registries
 from meshd.registry_settings import Further, Registry
+from meshd.surroundings import Surroundings, advertised
 from registry.ca import files, names, tls
 from registry.catalog import KvCatalog
 from registry.placement import Placement

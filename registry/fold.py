@@ -7,12 +7,11 @@ What cannot be read is named in `problems` and changes nothing else. `architectu
 each state of the registry means for traffic; the tests of this file have a test per row.
 """
 
-from collections.abc import Collection, Mapping
-from typing import Any, Literal
-
-import msgspec
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from registry import brake, keys, store_id, values
+from registry.change import Change, Verdict, document_names, moved_on
 from registry.errors import Corrupt
 from registry.interest import EVERYTHING
 from registry.interest import endpoints as endpoints_of
@@ -20,31 +19,6 @@ from registry.model import Document, Endpoint, Instance, InstanceKey
 from registry.roster import MAX_ORPHAN, MAX_SUSPECT, Roster
 from registry.shelf import SETTLE, Shelf
 from registry.store import Alive, Batch, Entry, Lost, Resync, WatchEvent
-
-Verdict = Literal["meant", "believed", "held"]  # of a deletion
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """What one event moved. False when nothing did.
-
-    `services`: endpoints may differ; `documents`: (kind, name); `trust`: roots or revocations; `store`: its identity.
-    """
-
-    services: frozenset[str] = frozenset()
-    documents: frozenset[tuple[str, str]] = frozenset()
-    trust: bool = False
-    store: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.services or self.documents or self.trust or self.store)
-
-    def __or__(self, other: "Change") -> "Change":
-        return Change(
-            services=self.services | other.services,
-            documents=self.documents | other.documents,
-            trust=self.trust or other.trust,
-            store=self.store or other.store,
-        )
 
 
 class Fold:
@@ -116,7 +90,7 @@ class Fold:
     @property
     def held_documents(self) -> frozenset[tuple[str, str]]:
         """(kind, name) of documents that are in force although the store does not list them."""
-        return _document_names(frozenset(self._policy.unlisted | self._config.unlisted))
+        return document_names(frozenset(self._policy.unlisted | self._config.unlisted))
 
     @property
     def braked(self) -> Mapping[str, int]:
@@ -275,7 +249,7 @@ class Fold:
             return self._dispatch(prefix, Resync(0, saved), now)
         shelf = self._shelves.get(prefix)
         if shelf is not None:
-            return _moved({prefix: shelf.recall(saved)})
+            return moved_on({prefix: shelf.recall(saved)})
         change = Change()
         for entry in saved if prefix == keys.SERVICES else ():
             name = keys.parse_instance(entry.key)
@@ -296,7 +270,7 @@ class Fold:
             self._roster.drop(name)
         for key in [key for key in self.problems if self.wanted.isdisjoint(keys.selectors_of(key))]:
             del self.problems[key]
-        return Change(services=frozenset(services)) | _moved(unwanted)
+        return Change(services=frozenset(services)) | moved_on(unwanted)
 
     def expire(self, now: float) -> Change:
         """Let go of suspects whose time is over, and use those again that are calm; call it at `next_deadline`."""
@@ -310,7 +284,7 @@ class Fold:
 
     def settle(self, now: float) -> Change:
         """Let go of deleted documents that nobody has held meanwhile; call it at `next_settled`."""
-        return _moved({prefix: shelf.expire(now) for prefix, shelf in self._shelves.items()})
+        return moved_on({prefix: shelf.expire(now) for prefix, shelf in self._shelves.items()})
 
     def explain(self, verdicts: Mapping[tuple[str, str], Verdict], now: float) -> Change:
         """What others know of deleted documents, by (kind, name). meant: on purpose, gone for good and part of no
@@ -324,7 +298,13 @@ class Fold:
         for prefix, shelf in ((keys.POLICY, self._policy), (keys.CONFIG, self._config)):
             moved[prefix] = shelf.meant(named["meant"]) | shelf.hold(named["held"])
             moved[prefix] |= shelf.believed(named["believed"], now)
-        return _moved(moved)
+        return moved_on(moved)
+
+    def recollect(self, documents: Iterable[Document]) -> None:
+        """Documents known before a restart: those that the store has lost meanwhile are judged, not forgotten."""
+        known = {keys.policy(one.kind, one.name): one for one in documents}
+        self._config.recollect({key: one for key, one in known.items() if key.startswith(keys.CONFIG)})
+        self._policy.recollect({key: one for key, one in known.items() if key.startswith(keys.POLICY)})
 
     def await_word(self, seconds: float) -> None:
         """Deleted documents stay in force for so long, for those who see more to say what is to be made of it."""
@@ -336,7 +316,7 @@ class Fold:
         if self.store_id:
             self.pinned = self.store_id
         moved = {prefix: shelf.adopt() for prefix, shelf in self._shelves.items()}
-        return Change(services=self._roster.adopt(now)) | _moved(moved)
+        return Change(services=self._roster.adopt(now)) | moved_on(moved)
 
     @property
     def _shelves(self) -> Mapping[str, Shelf[Any]]:
@@ -363,7 +343,7 @@ class Fold:
             return self._apply_store_id(event, now)
         for prefix, shelf in self._shelves.items():
             if selector.startswith(prefix):
-                return _moved({prefix: shelf.apply(event, now, selector)})
+                return moved_on({prefix: shelf.apply(event, now, selector)})
         raise ValueError(f"{selector} is nothing that the fold knows")
 
     def _apply_services(self, selector: str, event: Batch | Resync, now: float) -> frozenset[str]:
@@ -415,10 +395,10 @@ class Fold:
             change = self.adopt(now)
         elif verdict == "same" and self.foreign:
             self.foreign = ""
-            change = _moved({prefix: shelf.thaw() for prefix, shelf in self._shelves.items()})
+            change = moved_on({prefix: shelf.thaw() for prefix, shelf in self._shelves.items()})
         elif verdict != "same":
             self.foreign = store_id.WHY[verdict]
-            change = _moved({prefix: shelf.freeze(self.foreign) for prefix, shelf in self._shelves.items()})
+            change = moved_on({prefix: shelf.freeze(self.foreign) for prefix, shelf in self._shelves.items()})
         return change | Change(store=before != (self.store_id, self.pinned, self.foreign))
 
     def _forget_problems(self, prefix: str, present: set[str]) -> None:
@@ -433,17 +413,3 @@ def _value(entries: tuple[Entry, ...]) -> str:
 def _leases(entries: tuple[Entry, ...]) -> dict[str, bytes]:
     named = ((keys.parse_name(keys.LEASES, entry.key), entry.value) for entry in entries)
     return {node: value for node, value in named if node is not None}
-
-
-def _moved(keys_by_prefix: Mapping[str, frozenset[str]]) -> Change:
-    """What moved on shelves, as the fold reports it."""
-    documents = frozenset[str]().union(*(keys_by_prefix.get(one, frozenset()) for one in (keys.POLICY, keys.CONFIG)))
-    return Change(
-        documents=_document_names(documents),
-        trust=any(keys_by_prefix.get(one) for one in (keys.CA_ROOTS, keys.REVOCATIONS)),
-    )
-
-
-def _document_names(moved: frozenset[str]) -> frozenset[tuple[str, str]]:
-    names = (keys.parse_policy(key) for key in moved)
-    return frozenset(name for name in names if name is not None)

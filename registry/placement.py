@@ -114,6 +114,8 @@ class Placement(KvCatalog):
     async def register(self, instance: Instance) -> int:
         """Taken when one registry has taken it; the others follow with `settle`. Raises what the first one said."""
         names = self._targets(instance.key)
+        if all(self.holdings[name].lost for name in names):  # a frozen one would hold up everybody: it is put later
+            raise Unavailable(f"{instance.key}: {', '.join(names)}: out of contact")
         found = await self._each(names, lambda catalog: catalog.register(instance))
         taken = [one for one in found.values() if isinstance(one, int)]
         if not taken:

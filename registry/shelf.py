@@ -9,7 +9,7 @@ While the store as a whole is in doubt (`freeze`) nothing is let go of, and wher
 nothing new is taken in either.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -57,6 +57,10 @@ class Shelf(Generic[V]):
         """When `expire` has something to let go of."""
         return min(self._leaving.values(), default=None)
 
+    def recollect(self, known: Mapping[str, V]) -> None:
+        """What was here before a restart: what the first listing lacks of it is judged as if this process had run."""
+        self.items = {**known, **self.items}
+
     # Each of these returns the keys whose values moved.
 
     def apply(self, event: Batch | Resync, now: float, selector: str = "") -> frozenset[str]:
@@ -70,7 +74,8 @@ class Shelf(Generic[V]):
                 del self._problems[key]
         self._parked = {key: entry for key, entry in self._parked.items() if key in present or not covers(key)}
         missing = {key for key in self.items.keys() - present if covers(key)}
-        if missing and not self._frozen and not self.items.keys() - missing - self._leaving.keys() - self.unlisted:
+        stay = present | (self.items.keys() - missing - self._leaving.keys() - self.unlisted)
+        if missing and not self._frozen and not stay:
             moved = self._hold(missing | self._leaving.keys(), now)
         else:
             moved = self._leave(missing, now)

@@ -231,7 +231,8 @@ class SharedEtcd:
             server.tls = (*pki.issue("server", address=server.host), pki.roots)
             certificate, key = pki.issue("client")
             atexit.register(_end, server)
-            self._running.append((server.start(), Tls(*(p.read_bytes() for p in (pki.roots, certificate, key)))))
+            tls = Tls(pki.roots.read_bytes(), certificate.read_bytes(), key.read_bytes())
+            self._running.append((server.start(), tls))
             guard(server)
         return self._running[0][0]
 

@@ -73,8 +73,8 @@ find_go() { # SOURCES: sets $go to one that is new enough for its go.mod; 1 when
 build_server() { # NAME: deploy/setup/go/NAME
     sources=deploy/setup/go/$1
     built=$PWD/.cache/tools/usr/bin/$1
-    want=$(cat "$sources"/* | sha256sum)
-    if [ -x "$built" ] && [ "$(cat "$built.made-from" 2>/dev/null)" = "$want" ]; then
+    content=$(cat "$sources"/* | sha256sum)
+    if [ -x "$built" ] && [ "$(cat "$built.made-from" 2>/dev/null)" = "$content" ]; then
         return
     fi
     if ! find_go "$sources"; then
@@ -98,7 +98,7 @@ build_server() { # NAME: deploy/setup/go/NAME
         { print }
         END { exit code }' >&2 || give_up "$1" "go build failed: offline?"
     mv "$built.new" "$built"
-    echo "$want" >"$built.made-from"
+    echo "$content" >"$built.made-from"
 }
 
 install_packages() { # NAME...

@@ -241,6 +241,10 @@ def doubts(agent: Agent) -> list[str]:
         f"flapping: {count} instances of {service} are held back (`meshctl service {service}` says until when)"
         for service, count in sorted(agent.fold.damped(agent.around.clock()).items())
     ]
+    waiting = agent.fold.unexplained.keys() & agent.fold.documents.keys() - agent.fold.held_documents
+    if waiting:
+        found.append(f"{len(waiting)} deleted documents stay in force until a host with a role has judged it;"
+                     " `meshctl delete` says that it was meant")  # fmt: skip
     return found
 
 

@@ -4,14 +4,14 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from meshd.cli.output import OUTPUT, emit, note, rows
-from meshd.cli.stores import CONFIG, BadConfig, load, of_host, served
+from meshd.cli.stores import CONFIG, BadConfig, beside, load, of_host, served
 from meshd.cli.target import Refused, Target, Unreachable
 from meshd.version import version
 
@@ -69,11 +69,14 @@ def settings(target: Target) -> "Host":
 
 
 async def examine(host: "Host", target: Target | None) -> "list[Check]":
-    from meshd.doctor.examine import Doctor, Place
+    from meshd.doctor.examine import Doctor, Place, Side
 
     found: list[Check] = []
-    async with store_of(host, target) as (store, why):
-        place = Place(host, store, why, os.environ, time.time, version())
+    async with AsyncExitStack() as stack:
+        sides = [Side(host.registry, *await stack.enter_async_context(store_of(host, target)))]
+        for section in host.registries:
+            sides.append(Side(section, *await stack.enter_async_context(opened(lambda one=section: beside(host, one)))))  # type: ignore[misc]  # bound here
+        place = Place(host, tuple(sides), os.environ, time.time, version())
         told = time.monotonic() + TELL_AFTER
         for what, step in Doctor(place).steps:
             if time.monotonic() >= told:
@@ -86,8 +89,6 @@ async def examine(host: "Host", target: Target | None) -> "list[Check]":
 @asynccontextmanager
 async def store_of(host: "Host", target: Target | None) -> "AsyncIterator[tuple[Store | None, str]]":
     """With the host's own account; the embedded one through the meshd that has it open. None with the reason."""
-    from registry.errors import RegistryError
-
     embedded = host.registry.kind == "sqlite"
     if embedded and target is not None:
         async with served(target) as store:
@@ -96,13 +97,21 @@ async def store_of(host: "Host", target: Target | None) -> "AsyncIterator[tuple[
     if embedded:
         yield None, "the embedded registry is asked through its meshd: start it"
         return
-    opening = of_host(host)
-    try:
-        opened = await opening.__aenter__()
-    except (RegistryError, BadConfig) as error:
-        yield None, str(error)
-        return
-    try:
-        yield opened, ""
-    finally:
-        await opening.__aexit__(None, None, None)
+    async with opened(lambda: of_host(host)) as found:
+        yield found
+
+
+@asynccontextmanager
+async def opened(
+    how: "Callable[[], AbstractAsyncContextManager[Store]]",
+) -> "AsyncIterator[tuple[Store | None, str]]":
+    """A store, or why it cannot be opened."""
+    from registry.errors import RegistryError
+
+    async with AsyncExitStack() as stack:
+        found: tuple[Store | None, str]
+        try:
+            found = await stack.enter_async_context(how()), ""
+        except (RegistryError, BadConfig) as error:
+            found = None, str(error)
+        yield found

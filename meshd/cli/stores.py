@@ -11,6 +11,7 @@ from meshd.cli.target import Target
 
 if TYPE_CHECKING:
     from meshd.config import Host
+    from meshd.registry_settings import Further
     from registry.store import Store
 
 CONFIG = click.option(
@@ -69,6 +70,19 @@ async def of_host(host: "Host") -> "AsyncIterator[Store]":
     finally:
         if lock is not None:
             lock.close()
+
+
+@asynccontextmanager
+async def beside(host: "Host", section: "Further") -> "AsyncIterator[Store]":
+    """A registry beside the home one, with the host's own account. Raises RegistryError for files."""
+    from meshd.control.contact import Contact
+    from meshd.stores import open_server
+
+    store = open_server(section, host, Contact()).store
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 @asynccontextmanager

@@ -21,7 +21,8 @@ from policies.schema.kinds import AnyDocument
 from policies.span import moved
 from policies.view import HostView
 from policies.view import Protocol as Spoken
-from registry.fold import Change, Fold
+from registry.change import Change
+from registry.fold import Fold
 from registry.model import Address, Endpoint
 
 

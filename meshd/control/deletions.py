@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from meshd.control import history
+from registry.change import Verdict
 from registry.errors import Conflict, RegistryError
-from registry.fold import Fold, Verdict
+from registry.fold import Fold
 from registry.store import Store
 
-PATIENCE = 10.0  # seconds that a host without a role waits for the word of one with a role
+PATIENCE = 900.0  # seconds that a host without a role waits for the word of one with a role, as for an orphan
 FIRST_LOOK = 0.1  # seconds, then twice as long each time
 RETRY = 5.0  # between two looks at the most, and
 EACH = 0.05  # for each document, so that a thousand of them are no load
@@ -55,6 +56,7 @@ class Deletions:
         self._wait = FIRST_LOOK
         self._lost: Mapping[Name, int] = {}
         self._held: frozenset[Name] = frozenset()
+        self._failing = False
         if not judges:
             fold.await_word(PATIENCE)
 
@@ -90,9 +92,12 @@ class Deletions:
                 elif found is not None:
                     self._explained({name: found})
             except RegistryError as error:
-                self._log.warning("cannot be asked whether its deletion was meant", document="/".join(name),
-                                  error=str(error))  # fmt: skip
+                if not self._failing:
+                    self._log.warning("cannot be asked whether its deletion was meant", document="/".join(name),
+                                      error=str(error))  # fmt: skip
+                self._failing = True
                 return
+        self._failing = False
 
     def _judged(self, name: Name) -> Verdict | None:
         """What this host has made of it; None: nothing yet."""

@@ -82,6 +82,11 @@ class Documents:
         return found
 
     @property
+    def before(self) -> Iterable[Document]:
+        """The versions accepted before a restart, as they were stored."""
+        return self._saved.values()
+
+    @property
     def unreadable(self) -> frozenset[Name]:
         """Documents that exist but of which no valid version is known."""
         return frozenset(name for name in self.rejected if name not in self.good)

@@ -13,8 +13,8 @@ from typing import Protocol
 import msgspec
 
 from registry import keys
+from registry.change import Verdict
 from registry.errors import Conflict, RegistryError
-from registry.fold import Verdict
 from registry.model import Document
 from registry.store import Entry, Op, Store
 

@@ -74,7 +74,7 @@ class Registrar:
         self._writing = asyncio.Lock()
         self._leaving = False
         self.on_change: Callable[[], None] = lambda: None
-        self.settle: Callable[[list[Instance]], Awaitable[None]] = settled  # of several registries: in which ones
+        self.settle: Callable[[list[Instance]], Awaitable[None]] | None = None  # of several registries: in which ones
         self.problem = ""  # why the registry does not have what is registered here; empty: it has
 
     # ---- the host's side ------------------------------------------------------------------------------------------
@@ -167,27 +167,26 @@ class Registrar:
         self.problem = f"{type(error).__name__}: {error}"
 
     async def _reconcile(self) -> None:
-        """Raises the first error, after everything was tried."""
-        failed = [error for key in sorted(self._withdrawals) if (error := await self._withdraw(key)) is not None]
+        """Raises the first error, after each part was tried: one registry of several may be away."""
+        failed = [await _attempt(self._withdraw(key)) for key in sorted(self._withdrawals)]
         if self._stored is not None and not self._leaving:  # until the first listing nobody knows what is missing
-            for local in list(self._local.values()):
-                if self._stored.get(local.instance.key) != local.instance:
-                    await self._put(local.instance)
-            await self.settle([local.instance for local in self._local.values()])
-            await self._adoption.take_in(dict(self._stored))
-        if failed:
-            raise failed[0]
+            settle = self.settle or self._put_missing
+            failed.append(await _attempt(settle([local.instance for local in self._local.values()])))
+            failed.append(await _attempt(self._adoption.take_in(dict(self._stored))))
+        first = next(filter(None, failed), None)
+        if first is not None:
+            raise first
 
-    async def _withdraw(self, key: InstanceKey) -> RegistryError | None:
-        try:
+    async def _put_missing(self, instances: list[Instance]) -> None:
+        for one in instances:
+            if (self._stored or {}).get(one.key) != one:
+                await self._put(one)
+
+    async def _withdraw(self, key: InstanceKey) -> None:
+        with contextlib.suppress(NotFound):
             await self._catalog.withdraw(key)
-        except NotFound:
-            pass
-        except RegistryError as error:
-            return error
         self._withdrawals.discard(key)
         self._save()
-        return None
 
     async def _put(self, instance: Instance) -> int:
         index = await self._catalog.register(instance)
@@ -417,8 +416,13 @@ class Registrar:
         await self._adoption.let_go(dict(self._stored or {}))
 
 
-async def settled(_instances: list[Instance]) -> None:
-    """With one registry there is nowhere else to be."""
+async def _attempt(step: Awaitable[object]) -> RegistryError | None:
+    """Why a step failed; None: it did not."""
+    try:
+        await step
+    except RegistryError as error:
+        return error
+    return None
 
 
 def _dialled(instance: Instance, app: str) -> Instance:

@@ -119,6 +119,7 @@ class Standing:
         self._parties = parties
         self._home = home
         self._registries = registries
+        self._before: dict[str, tuple[str, ...] | None] = {}  # places of the services here, when last asked
         if registries is not None:
             registries.placement.places = self.places
             parties.registrar.settle = registries.placement.settle
@@ -131,11 +132,22 @@ class Standing:
         found = Index(self._parties.documents.good).find(ServiceDefaults, service)
         return found.registries if found is not None else ()
 
+    def moved(self) -> bool:
+        """Have the places of this host's services changed since this was last asked?"""
+        before, self._before = self._before, {one: self.places(one) for one in self._parties.registrar.hosted}
+        return before != self._before
+
     def contacts(self) -> dict[str, str]:
         """The host's registries by name, each with why contact is lost (empty: it is not)."""
-        if self._registries is not None:
-            return self._registries.contacts()
-        return {self._home: self._parties.fold.lost}
+        fold = self._parties.fold
+        if self._registries is None:
+            return {self._home: fold.lost}
+        merged = (keys.SERVICES, keys.LEASES)
+        alone = (
+            why for one, why in fold.unreachable.items() if not (one.startswith(merged) or why.startswith("Denied"))
+        )
+        found = self._registries.contacts()
+        return found | {self._home: found[self._home] or next(alone, "")}
 
     def misplaced(self) -> tuple[str, ...]:
         """Services of this host whose defaults name a registry that it does not have, as problems."""

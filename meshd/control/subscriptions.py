@@ -21,7 +21,8 @@ from meshd.control.register import Registrar
 from policies.schema.kinds import AnyDocument
 from policies.select import LEADING, closure
 from registry import interest, keys
-from registry.fold import Change, Fold
+from registry.change import Change
+from registry.fold import Fold
 from registry.interest import Interest
 from registry.model import Instance
 from registry.watch import Watcher

@@ -27,9 +27,10 @@ from policies.schema.kinds import AnyDocument
 from policies.schema.mesh import Mesh
 from registry import keys
 from registry.brake import MAX_REMOVAL_PERCENT, WINDOW, Limits
+from registry.change import Change, Verdict
 from registry.errors import RegistryError
 from registry.flap import HALF_LIFE
-from registry.fold import Change, Fold, Verdict
+from registry.fold import Fold
 from registry.store import Alive, Batch, Entry, Lost, Resync, Store, WatchEvent
 from registry.store_id import base
 from registry.watch import Watcher
@@ -120,6 +121,8 @@ class Sync:
             for one in ready:
                 self._take(*one)
             self._moved(fold.settle(self._clock()))
+            if self._dirty.is_set() and self._pause() <= 0 and self._may_compile() and not self._silent():
+                self._compile()  # here and now: `run` would have its turn after everybody else whom the event woke
 
     def _take(self, prefix: str, event: WatchEvent) -> None:
         parts = self._parts
@@ -224,32 +227,43 @@ class Sync:
     async def run(self) -> None:
         """Compile whenever something moved, for ever."""
         while True:
-            await self._wait()
-            self._dirty.clear()
+            if not await self._wait():
+                continue
             self._subscribe()
-            pause = self._compiled_at + self._merge - self._clock()
-            if pause > 0:
-                await asyncio.sleep(pause)
-                self._dirty.clear()
-            self._parts.compilation.moved(self._parts.fold.expire(self._clock()))
+            if self._pause() > 0:
+                await asyncio.sleep(self._pause())
             if self._silent():
                 await self._restore()
-            self._subscribe()
-            if self._may_compile():
-                began = self._compiled_at = self._clock()
-                self._parts.compilation.compile()
-                self._merge = min(MERGE, SHARE * (self._clock() - began))
+            self._compile()
 
-    async def _wait(self) -> None:
-        """Until something moved, a suspect's time is over, or an empty proxy has waited long enough."""
+    def _pause(self) -> float:
+        """Seconds for which an event waits for others to be compiled with it."""
+        return self._compiled_at + self._merge - self._clock()
+
+    def _compile(self) -> None:
+        """What has moved until now, if it may be compiled."""
+        self._dirty.clear()
+        self._parts.compilation.moved(self._parts.fold.expire(self._clock()))
+        self._subscribe()
+        if self._may_compile():
+            began = self._compiled_at = self._clock()
+            self._parts.compilation.compile()
+            self._merge = min(MERGE, SHARE * (self._clock() - began))
+
+    async def _wait(self) -> bool:
+        """Until something moved, a suspect's time is over, or an empty proxy has waited long enough. False: what moved
+        is compiled already."""
         now = self._clock()
         deadlines = [self._parts.fold.next_deadline(now), self._parts.subscriptions.next_deadline()]
         if not self._parts.subscriptions.begun:
             deadlines.append(self._started + PATIENCE if self._cold else now + PATIENCE / 3)
         known = [deadline for deadline in deadlines if deadline is not None]
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(max(0.0, min(known) - now) if known else None):
                 await self._dirty.wait()
+        except TimeoutError:
+            return True
+        return self._dirty.is_set()
 
     def _silent(self) -> bool:
         """The registry has not listed everything in time, or not as ours, and nobody has asked for the snapshot."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from cryptography import x509
 
 from meshd.doctor.check import Check, fail, ok, warn
-from meshd.registry_settings import Registry
+from meshd.registry_settings import Further, Registry
 from registry.ca import rotation
 from registry.ca.files import Layout
 
@@ -30,7 +30,7 @@ def judge(name: str, certificate: x509.Certificate, now: float, *, ours: bool) -
     return ok(name, seen)
 
 
-def examine(data: Path, settings: Registry, now: float) -> tuple[Check, ...]:
+def examine(data: Path, settings: Iterable[Registry | Further], now: float) -> tuple[Check, ...]:
     """A line per certificate; missing ones of the host itself are said too."""
     layout = Layout(data)
     found: list[Check] = []
@@ -38,9 +38,11 @@ def examine(data: Path, settings: Registry, now: float) -> tuple[Check, ...]:
         found.append(warn("certificate node", f"{layout.node.certificate}: none yet", "this host has not joined"))
     for name, path in _ours(layout):
         found += _file(f"certificate {name}", path, now, ours=True)
-    for name, given in (("CertFile", settings.cert_file), ("CAFile", settings.ca_file)):
-        if given:
-            found += _file(f"certificate {name}", Path(given), now, ours=False)
+    for one in settings:
+        of = f" of {one.name}" if isinstance(one, Further) else ""
+        for name, given in (("CertFile", one.cert_file), ("CAFile", one.ca_file)):
+            if given:
+                found += _file(f"certificate {name}{of}", Path(given), now, ours=False)
     return tuple(found)
 
 

@@ -18,6 +18,7 @@ from meshd.doctor import alphabet, certificates, clocks, disk, limits, program, 
 from meshd.doctor.check import UNREACHABLE, Check, fail, ok, warn
 from meshd.doctor.reach import Answer, Door
 from meshd.doctor.rights import Who
+from meshd.registry_settings import Further, Registry
 from registry import keys
 from registry.ca import tls
 from registry.errors import RegistryError
@@ -27,12 +28,29 @@ TOKEN = "X-Consul-Token"
 LIVELY = {"consul": "/v1/status/leader", "mesh": "/v1/status/leader", "etcd": "/version"}
 
 
+class Side(msgspec.Struct, frozen=True):
+    """One registry. `store`: None where it cannot be opened, `why` says so."""
+
+    settings: Registry | Further
+    store: Store | None
+    why: str = ""
+
+    @property
+    def beside(self) -> bool:
+        return isinstance(self.settings, Further)
+
+    def named(self, check: Check) -> Check:
+        """Lines of a registry beside the home one say which it is."""
+        if not self.beside or check.name.startswith(("address ", "clock ")):
+            return check
+        return msgspec.structs.replace(check, name=f"{check.name} of {self.settings.name}")
+
+
 class Place(msgspec.Struct, frozen=True):
-    """`store`: None where it cannot be opened, `why` says so. `now`: Unix time. `version`: meshd's own."""
+    """`sides`: the home registry first. `now`: Unix time. `version`: meshd's own."""
 
     host: Host
-    store: Store | None
-    why: str
+    sides: tuple[Side, ...]
     environ: Mapping[str, str]
     now: Callable[[], float]
     version: str
@@ -47,7 +65,7 @@ class Doctor:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._host = place.host
-        self._first: Door | None = None  # an address of the registry that answers
+        self._answering: dict[str, Door] = {}  # by a registry's name: an address of it that answers
 
     @property
     def steps(self) -> tuple[tuple[str, Step], ...]:
@@ -62,28 +80,37 @@ class Doctor:
             ("this machine", self.machine),
         )
 
-    async def registry(self) -> AsyncIterator[Check]:
-        if self._host.registry.kind == "sqlite":
+    async def _each(self, look: Callable[[Side], AsyncIterator[Check]]) -> AsyncIterator[Check]:
+        for side in self._place.sides:
+            async for check in look(side):
+                yield side.named(check)
+
+    def registry(self) -> AsyncIterator[Check]:
+        return self._each(self._registry)
+
+    async def _registry(self, side: Side) -> AsyncIterator[Check]:
+        settings = side.settings
+        if settings.kind == "sqlite":
             yield ok(UNREACHABLE, "embedded, in this host's own meshd")
             return
-        doors, why = reach.readable(self._host)
+        doors, why = reach.readable(settings, self._host.data)
         if why:
             yield fail("registry files", why, "the TLS files of Registry, or DataDir/identity")
             return
-        answers = [(door, await self._ask(door, LIVELY[self._host.registry.kind])) for door in doors]
+        answers = [(door, await self._ask(settings, door, LIVELY[settings.kind])) for door in doors]
         others = any(good(answer) for _, answer in answers)
         for door, answer in answers:
             yield judge_address(door.url, answer, others=others)
             if not answer.problem:
-                self._first = self._first or door
+                self._answering.setdefault(settings.name, door)
                 yield clocks.judge(f"registry {door.url}", answer.date, answer.before, answer.after)
         yield judge_registry(len(answers), [answer for _, answer in answers])
 
-    async def _ask(self, door: Door, path: str, body: bytes | None = None) -> Answer:
+    async def _ask(self, settings: Registry | Further, door: Door, path: str, body: bytes | None = None) -> Answer:
         headers = {}
-        if self._host.registry.kind == "consul":
+        if settings.kind == "consul":
             try:
-                account = reach.account(self._host.registry)
+                account = reach.account(settings)
             except OSError:
                 account = ""  # opening the store says so
             headers = {TOKEN: account} if account else {}
@@ -105,42 +132,46 @@ class Doctor:
     async def _ask_nobody(self, door: Door) -> Answer:
         return await reach.ask(door, "/v1/roots", now=self._place.now)
 
-    async def version(self) -> AsyncIterator[Check]:
-        kind = self._host.registry.kind
-        if self._first is None or kind not in ("consul", "etcd"):
+    def version(self) -> AsyncIterator[Check]:
+        return self._each(self._version)
+
+    async def _version(self, side: Side) -> AsyncIterator[Check]:
+        kind, door = side.settings.kind, self._answering.get(side.settings.name)
+        if door is None or kind not in ("consul", "etcd"):
             return
-        path = "/v1/agent/members" if kind == "consul" else "/version"
-        answer = await self._ask(self._first, path)
+        answer = await self._ask(side.settings, door, "/v1/agent/members" if kind == "consul" else "/version")
         for line in versions.judge("consul" if kind == "consul" else "etcd", server_version(kind, answer.body)):
             yield line
 
-    async def rights(self) -> AsyncIterator[Check]:
-        host, store = self._host, self._place.store
-        if host.registry.kind == "sqlite":
+    def rights(self) -> AsyncIterator[Check]:
+        return self._each(self._rights)
+
+    async def _rights(self, side: Side) -> AsyncIterator[Check]:
+        host, settings, door = self._host, side.settings, self._answering.get(side.settings.name)
+        if settings.kind == "sqlite":
             yield ok("rights", "embedded: this host's meshd holds all of them")
             return
-        if store is None:
-            yield fail("rights", self._place.why, "TokenFile, CertFile and KeyFile of Registry")
+        if side.store is None:
+            yield fail("rights", side.why, "TokenFile, CertFile and KeyFile of Registry")
             return
-        if self._first is None:
+        if door is None:
             yield warn("rights", "not asked: the registry does not answer", "see the line `registry`")
             return
-        native = host.registry.kind == "consul"
-        who = Who(host.node, self._services(), "ca" in host.roles, native)
-        for line in await rights.examine(store, who, rights.WHERE[host.registry.kind]):
+        native = settings.kind == "consul"
+        who = Who(host.node, self._services(), "ca" in host.roles and not side.beside, native, side.beside)
+        for line in await rights.examine(side.store, who, rights.WHERE[settings.kind]):
             yield line
-        if native:
-            for line in await self._catalogue(self._first, who):
-                yield line
+        for line in await self._catalogue(settings, door, who) if native else ():
+            yield line
 
     def _services(self) -> tuple[str, ...]:
         return tuple(sorted({app.instance.split("/")[0] for app in sockets.apps(self._host) if "/" in app.instance}
                             | {str(body["Name"]) for body in self._host.services if "Name" in body}))  # fmt: skip
 
-    async def _catalogue(self, door: Door, who: Who) -> Sequence[Check]:
-        asked = rights.wishes(who, agent=self._host.registry.mode != "agentless")
+    async def _catalogue(self, settings: Registry | Further, door: Door, who: Who) -> Sequence[Check]:
+        asked = rights.wishes(who, agent=settings.mode != "agentless")
         body = msgspec.json.encode([wish for wish, _ in asked])
-        answer = await self._ask(door, "/v1/internal/acl/authorize", body)
+        answer = await self._ask(settings, door, "/v1/internal/acl/authorize", body)
         try:
             said = msgspec.json.decode(answer.body, type=list[rights.Said])
         except msgspec.DecodeError:
@@ -150,18 +181,22 @@ class Doctor:
             return [warn("rights catalogue", f"cannot be asked: {text}", "compare the token's policies by hand")]
         return rights.judge_catalogue(asked, said, rights.WHERE["consul"])
 
-    async def keys(self) -> AsyncIterator[Check]:
-        if self._place.store is None or (self._first is None and self._host.registry.kind != "sqlite"):
+    def keys(self) -> AsyncIterator[Check]:
+        return self._each(self._keys)
+
+    async def _keys(self, side: Side) -> AsyncIterator[Check]:
+        if side.store is None or (side.settings.kind != "sqlite" and side.settings.name not in self._answering):
             return
         try:
-            listing = await self._place.store.list(keys.PREFIX)
+            listing = await side.store.list(keys.PREFIX)
         except RegistryError as error:
             yield warn("keys", f"cannot be listed: {error}", "see the lines `right read`")
             return
         yield alphabet.judge(entry.key for entry in listing.entries)
 
     async def certificates(self) -> AsyncIterator[Check]:
-        for line in certificates.examine(self._host.data, self._host.registry, self._place.now()):
+        settings = tuple(side.settings for side in self._place.sides)
+        for line in certificates.examine(self._host.data, settings, self._place.now()):
             yield line
 
     async def machine(self) -> AsyncIterator[Check]:

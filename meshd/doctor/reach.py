@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-from meshd.config import Host
-from meshd.registry_settings import Registry
+from meshd.registry_settings import Further, Registry
 from registry.ca import names, tls
 from registry.ca.files import Layout, load_trust_domain
 from registry.errors import RegistryError
+
+Settings = Registry | Further
 
 WITHIN = 5.0  # seconds for one answer
 
@@ -41,13 +42,12 @@ class Answer(msgspec.Struct, frozen=True):
     todo: str = ""
 
 
-def doors(host: Host) -> tuple[Door, ...]:
-    """Every address of the host's registry. Raises RegistryError, OSError, ssl.SSLError for files."""
-    settings = host.registry
+def doors(settings: Settings, data: Path) -> tuple[Door, ...]:
+    """Every address of a registry. `data`: DataDir. Raises RegistryError, OSError, ssl.SSLError for files."""
     if settings.kind == "sqlite":
         return ()
     if settings.kind == "mesh":
-        layout = Layout(host.data)
+        layout = Layout(data)
         ours = tls.client_context(layout)
         name = names.peer_name(load_trust_domain(layout))
         return tuple(Door(_https(address), ours, name) for address in settings.all_addresses)
@@ -63,7 +63,7 @@ def _https(address: str) -> str:
     return address if "://" in address else f"https://{address}"
 
 
-def client_context(settings: Registry) -> ssl.SSLContext | None:
+def client_context(settings: Settings) -> ssl.SSLContext | None:
     """None: no file is named. Raises OSError, ssl.SSLError."""
     if not (settings.ca_file or settings.cert_file):
         return None
@@ -127,14 +127,14 @@ def advice(error: BaseException) -> str:
     return "is it running, is this its address, and does a firewall let this host through?"
 
 
-def account(settings: Registry) -> str:
+def account(settings: Settings) -> str:
     """Of TokenFile; empty: none is named. Raises OSError."""
     return Path(settings.token_file).read_text().strip() if settings.token_file else ""
 
 
-def readable(host: Host) -> tuple[tuple[Door, ...], str]:
+def readable(settings: Settings, data: Path) -> tuple[tuple[Door, ...], str]:
     """The doors, or why there are none."""
     try:
-        return doors(host), ""
+        return doors(settings, data), ""
     except (RegistryError, OSError, ssl.SSLError, ValueError) as error:
         return (), str(error)

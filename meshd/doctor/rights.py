@@ -17,6 +17,8 @@ from registry.store import Store
 NOBODY = "doctor-probe"  # a name that no host, service or document has
 NEVER = 2**62  # a version that no key has
 
+BESIDE = (keys.LEASES, keys.SERVICES)
+
 Verb = Literal["read", "write"]
 
 
@@ -39,17 +41,19 @@ class Right(msgspec.Struct, frozen=True):
 
 
 class Who(msgspec.Struct, frozen=True):
-    """`native`: instances are not below services/ (Consul)."""
+    """`native`: instances are not below services/ (Consul). `beside`: a registry for instances and leases alone."""
 
     node: str
     services: tuple[str, ...]
     authority: bool
     native: bool
+    beside: bool = False
 
 
 def rights(who: Who) -> tuple[Right, ...]:
     """All that is probed: what is needed, then what would be too much."""
-    return tuple([*_needed(who), *_excess(who)])
+    found = tuple([*_needed(who), *_excess(who)])
+    return tuple(right for right in found if right.key.startswith(BESIDE)) if who.beside else found
 
 
 def _needed(who: Who) -> Iterable[Right]:

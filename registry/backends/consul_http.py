@@ -111,6 +111,8 @@ class Link:
     async def _ask(self, seconds: float) -> None:
         """Any answer will do. Raises TimeoutError, aiohttp.ClientError."""
         timeout = aiohttp.ClientTimeout(total=seconds)
+        if self._opened().closed:
+            raise aiohttp.ClientConnectionError("the client is closed")
         async with self._opened().get(
             self._base + QUESTION,
             timeout=timeout,

@@ -23,7 +23,7 @@ class View:
         self.ask = 0
 
     def take(self, index: int, entries: Sequence[Entry], *, lost: bool) -> WatchEvent | None:
-        """The event that an answer is. None: ask again without an index, or nothing happened behind `after`."""
+        """The event that an answer is. None: ask again without an index."""
         if self._known is not None and index < self._index and self.ask:
             self.ask = 0  # the store was restored or wiped: what it says now is read without waiting
             return None
@@ -32,7 +32,7 @@ class View:
         self._index = self.ask = index
         if before is None:
             resumed = self._after is not None and index == self._after
-            return Alive(index) if resumed and lost else None if resumed else Resync(index, tuple(entries))
+            return Alive(index) if resumed else Resync(index, tuple(entries))  # also a sign of life to who resumes
         puts = [entry for entry in entries if before.get(entry.key) != (entry.created, entry.version)]
         deletes = tuple(key for key in before if key not in self._known)
         if index < last or ((puts or deletes) and (lost or index == last)):

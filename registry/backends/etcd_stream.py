@@ -85,9 +85,7 @@ class Stream:
     def drop(self, watch: EtcdWatch) -> None:
         for number in [number for number, held in self._watches.items() if held is watch]:
             del self._watches[number]
-            if self._outgoing is not None:
-                cancel = pb.WatchCancelRequest(watch_id=number)
-                self._outgoing.put_nowait(pb.WatchRequest(cancel_request=cancel))
+            self._cancel(number)
 
     def saw(self, entry: Entry) -> None:
         if self._anchor is None or entry.version > self._anchor.version:
@@ -238,9 +236,15 @@ class Stream:
         if watch is None:
             return
         if answer.compact_revision:
+            self._cancel(number)  # etcd 3.4 says that it is canceled, and keeps it
             watch.restart()
         else:
             watch.refused(answer.cancel_reason or "the server has ended the watch")
+
+    def _cancel(self, number: int) -> None:
+        if self._outgoing is not None:
+            cancel = pb.WatchCancelRequest(watch_id=number)
+            self._outgoing.put_nowait(pb.WatchRequest(cancel_request=cancel))
 
     async def _recognised(self) -> bool:
         """After a loss of contact: is it still the same store? A wiped one may have grown past our revisions.

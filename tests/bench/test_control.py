@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from registry import keys
+from registry.interest import BASE, EVERYTHING
 from registry.store import Batch, Entry, Resync, WatchEvent
 from tests.bench.control import truth
 from tests.bench.control.__main__ import FIGURES, arguments
 from tests.bench.control.relay import Relay
 from tests.bench.control.result import Bar, Row, milliseconds
-from tests.bench.control.simulated import Shared, Simulated, judge, stamp
+from tests.bench.control.simulated import Shared, Simulated, followed, judge, stamp
 from tests.fakes.store import MemoryStore
 from tests.tools import tool
 
@@ -48,23 +49,32 @@ def entry(key: str, value: bytes, version: int) -> Entry:
     return Entry(key=key, value=value, version=version, created=version)
 
 
-def written(tmp_path: Path) -> truth.Written:
+def written(tmp_path: Path) -> list[truth.Write]:
     path = tmp_path / "truth.json"
     truth.save(path, [(11, A, b"1 # 5.5"), (12, B, b"2 # 5.6"), (14, A, b"3 # 5.7")])
-    return truth.Written.read(path)
+    return truth.read(path)
 
 
 def test_the_truth_at_each_index(tmp_path: Path) -> None:
-    found = written(tmp_path)
+    found = truth.Written.of(written(tmp_path), keys.POLICY)
     assert found.at(10) == {}
     assert found.at(13) == {A: b"1 # 5.5", B: b"2 # 5.6"}
     assert found.at(99) == {A: b"3 # 5.7", B: b"2 # 5.6"}
     assert found.indexed
+    assert truth.Written.of(written(tmp_path), B).state == {B: b"2 # 5.6"}
+
+
+def test_hosts_follow_other_documents_than_their_neighbours() -> None:
+    first, second = followed(10, 0), followed(10, 1)
+    assert first > BASE
+    assert len(first - BASE) == 11
+    assert first & second == {*BASE, keys.policy(truth.KIND, truth.LAST)}
+    assert followed(0, 3) == EVERYTHING
 
 
 def host(*events: WatchEvent) -> Simulated:
-    made = Simulated(MemoryStore(), Shared())
-    made.fold.want(frozenset({keys.POLICY}))
+    made = Simulated(MemoryStore(), Shared(), frozenset({keys.POLICY}))
+    made.fold.want(made.selectors)
     for event in events:
         made.take(keys.POLICY, event, 6.0)
     return made

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 
-from registry.backends.etcd import MAX_STEPS, EtcdStore
+from registry.backends.etcd import EtcdStore
+from registry.backends.etcd_together import MOST
 from registry.errors import NotFound
 from registry.store import Op
 from tests.contract.backends import Backend, Bench
@@ -29,7 +30,7 @@ def opener(shared: SharedEtcd) -> Callable[[Path], AbstractAsyncContextManager[B
             return EtcdStore([url], token=lambda: ROOT_ACCOUNT, tls=shared.tls, alive=ALIVE, lag=LAG)
 
         store = connect(server.port)
-        bench = Bench(store, lag=LAG, max_ops=MAX_STEPS, at=(server.host, server.port), connect=connect)
+        bench = Bench(store, lag=LAG, max_ops=MOST, at=(server.host, server.port), connect=connect)
         bench.held = server.watchers
 
         async def forget() -> None:
@@ -58,8 +59,8 @@ async def wipe(store: EtcdStore) -> None:
     for lease in await store.leases():
         await store.revoke(lease.id)
     found = (await store.list("")).entries
-    for start in range(0, len(found), MAX_STEPS):
-        await store.transact([Op(key=entry.key, value=None) for entry in found[start : start + MAX_STEPS]])
+    for start in range(0, len(found), MOST):
+        await store.transact([Op(key=entry.key, value=None) for entry in found[start : start + MOST]])
 
 
 ETCD_BACKENDS = (

@@ -15,7 +15,7 @@ import pytest
 
 from registry.errors import RegistryError
 from registry.store import Batch, Entry, Resync, SessionStore, Watch, WatchEvent
-from tests.contract.backends import Bench
+from tests.contract.backends import Bench, needs
 from tests.contract.validators import PATIENCE, news
 
 ROOT = "mesh/v1/test/"
@@ -154,6 +154,19 @@ async def alone(before: set[asyncio.Task[Any]]) -> None:
     async with asyncio.timeout(PATIENCE):
         while asyncio.all_tasks() - before:  # noqa: ASYNC110 - tasks of gRPC, without an event for their end
             await asyncio.sleep(0)
+
+
+@needs("forget")
+async def test_a_watch_from_an_index_that_is_forgotten_leaves_nothing(bench: Bench) -> None:
+    first = await bench.store.put(ROOT + "a", b"1")
+    await bench.store.put(ROOT + "a", b"2")
+    await bench.forget()
+    async with aclosing(bench.store.watch(ROOT)) as other:
+        await news(other)
+        for _ in range(5):
+            async with aclosing(bench.store.watch(ROOT, after=first)) as watch:
+                assert isinstance(await news(watch), Resync)
+        await settled(lambda: bench.held() <= 1)
 
 
 async def test_a_closed_store_leaves_nothing_even_with_open_watches(bench: Bench) -> None:

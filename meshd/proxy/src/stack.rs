@@ -63,7 +63,8 @@ pub async fn inbound(w: Rc<Worker>, mut io: TcpStream, from: SocketAddr) {
     let _open = Open::new(&w);
     let deadline = Deadline::of_task(&w.clock).await;
     deadline.arm(HANDSHAKE_MS);
-    let local = w.local();
+    // what the handshake is judged by; when tables change meanwhile, it is judged again before anything is served
+    let (local, generation) = (w.local(), w.clock.generation());
     // who is there: nothing is read as a request before both ends are verified; the callee's ALPN decides the protocol
     let shaken = crate::connect::unless(accept(&mut io, &local.snap.keys), |_| deadline.fired().then_some(())).await;
     let accepted = match shaken {
@@ -82,7 +83,7 @@ pub async fn inbound(w: Rc<Worker>, mut io: TcpStream, from: SocketAddr) {
         return probed(&local, io, accepted, deadline).await;
     }
     let Accepted { session, inbound, peer, proxy } = accepted;
-    let Some(to) = inbound::Destination::new(&w, &local, inbound, peer.spiffe, proxy) else { return };
+    let Some(to) = inbound::Destination::new(&w, (&local, generation), inbound, peer.spiffe, proxy) else { return };
     drop(local);
     let stream = Stream::secured(io, session);
     if to.right.protocol == Protocol::Tcp {

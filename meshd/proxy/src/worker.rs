@@ -250,14 +250,17 @@ impl Worker {
         let local = self.local();
         local.balance.tick(&local.snap, now);
         self.log.flush();
+        self.old.borrow_mut().retain(|o| {
+            let held = Rc::strong_count(o) > 1;
+            if !held {
+                o.fold_hits(&self.metrics);
+            }
+            held
+        });
         if now >= self.swept_ms.get() + SWEEP_MS {
             self.swept_ms.set(now);
             let pools = local.balance.all().map(|e| &e.with).chain(local.app_pools.iter());
             pools.filter(|p| !p.is_empty()).for_each(|p| p.sweep(now));
-            self.old.borrow_mut().retain(|o| {
-                o.fold_hits(&self.metrics);
-                Rc::strong_count(o) > 1
-            });
         }
     }
 

@@ -15,12 +15,13 @@ READY_WITHIN = 120.0  # seconds
 
 
 class Fleet:
-    """`count` hosts that follow the store. Use as a context manager."""
+    """`count` hosts that follow the store. Use as a context manager. `called`: how many documents each of them follows
+    by its key, as hosts do for what they call; 0: everything."""
 
-    def __init__(self, stage: Stage, server: Server, count: int) -> None:
+    def __init__(self, stage: Stage, server: Server, count: int, *, called: int = 0) -> None:
         self.count = count
         self._directory = stage.directory
-        self._command = [sys.executable, "-m", "tests.bench.control.simulated", server.kind, server.url]
+        self._command = [sys.executable, "-m", "tests.bench.control.simulated", server.kind, server.url, str(called)]
         self._running: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Self:

@@ -1,4 +1,6 @@
-"""Hosts in one process: `python -m tests.bench.control.simulated KIND URL HOSTS NUMBER`, told what to do on stdin.
+"""Hosts in one process: `python -m tests.bench.control.simulated KIND URL CALLED HOSTS NUMBER`, ruled over stdin.
+
+Each host follows everything (CALLED 0), or so many of the documents that change, each by its key.
 
 Each line on stdin is a JSON object with `do`, each answer one line on stdout:
 
@@ -23,11 +25,11 @@ from typing import Any
 from meshd.tasks import Tasks
 from registry import keys
 from registry.fold import Fold
-from registry.interest import EVERYTHING
+from registry.interest import BASE, EVERYTHING
 from registry.store import Alive, Batch, Entry, Lost, Resync, Store, WatchEvent
 from registry.watch import Watcher
 from tests.bench.control.stores import open_store
-from tests.bench.control.truth import Written
+from tests.bench.control.truth import DOCUMENTS, KIND, LAST, Write, Written, matches, read
 from tests.contract.validators import honest, ordered, reliable, unique
 
 
@@ -63,22 +65,23 @@ class Lines:
 class Simulated:
     """The registry side of one host. Times are monotonic seconds, the same clock in all processes of a machine."""
 
-    def __init__(self, store: Store, shared: Shared) -> None:
+    def __init__(self, store: Store, shared: Shared, selectors: frozenset[str] = EVERYTHING) -> None:
+        self.selectors = selectors
         self._tasks = Tasks("simulated", Lines())
         self._watcher = Watcher(store, self._tasks.start)
         self._store = store
         self._shared = shared
         self.fold = Fold()
         self.listed = asyncio.Event()
-        self.history: list[WatchEvent] = []
+        self.histories: dict[str, list[WatchEvent]] = {}  # by selector of documents
         self.late: list[float] = []
         self.first_seen: dict[str, float] = {}
         self.contacts: list[float] = []
 
     async def run(self) -> None:
         run = getattr(self._store, "run", None)
-        self.fold.want(EVERYTHING)
-        self._watcher.want(EVERYTHING)
+        self.fold.want(self.selectors)
+        self._watcher.want(self.selectors)
         try:
             await asyncio.gather(self._follow(), self._tasks.failed(), *([run()] if run is not None else []))
         finally:
@@ -96,13 +99,13 @@ class Simulated:
             self.contacts.append(now)
         if self.fold.complete:
             self.listed.set()
-        if selector == keys.POLICY:
-            self._record(event, now)
+        if selector.startswith(keys.POLICY):
+            self._record(selector, event, now)
 
-    def _record(self, event: WatchEvent, now: float) -> None:
+    def _record(self, selector: str, event: WatchEvent, now: float) -> None:
         if isinstance(event, Lost | Alive):
             return
-        self.history.append(self._shared.event(event))
+        self.histories.setdefault(selector, []).append(self._shared.event(event))
         for entry in event.puts if isinstance(event, Batch) else event.entries:
             sent = stamp(entry.value)
             if sent is not None and isinstance(event, Batch):
@@ -116,18 +119,22 @@ def stamp(value: bytes) -> float | None:
     return float(text) if mark else None
 
 
-def judge(host: Simulated, truth: Written) -> str:
+def judge(host: Simulated, written: Sequence[Write]) -> str:
     """Which promise was broken; empty: none."""
-    try:
-        ordered(host.history)
-        unique(host.history)
-        honest(host.history)
-        if truth.indexed:
-            reliable(host.history, truth)
-    except AssertionError as broken:
-        return str(broken)[:300]
-    held = {key: entry.text for key, entry in documents(host.fold).items()}
-    return "" if held == truth.state else "what it holds at the end is not what was written"
+    for selector in sorted(one for one in host.selectors if one.startswith(keys.POLICY)):
+        truth, history = Written.of(written, selector), host.histories.get(selector, [])
+        try:
+            ordered(history)
+            unique(history)
+            honest(history)
+            if truth.indexed:
+                reliable(history, truth)
+        except AssertionError as broken:
+            return str(broken)[:300]
+        held = {key: one.text for key, one in documents(host.fold).items() if matches(selector, key)}
+        if held != truth.state:
+            return f"{selector}: what it holds at the end is not what was written"
+    return ""
 
 
 def documents(fold: Fold) -> dict[str, Any]:
@@ -149,19 +156,28 @@ class Process:
             return {"times": [at[0] if at else None for at in found]}
         if asked["do"] == "marker":
             return {"times": [host.first_seen.get(asked["key"]) for host in self._hosts]}
-        truth = Written.read(Path(asked["path"]))
-        verdicts = [judge(host, truth) for host in self._hosts]
+        written = read(Path(asked["path"]))
+        verdicts = [judge(host, written) for host in self._hosts]
         return {
             "late": [round(late, 6) for host in self._hosts for late in host.late],
             "broken": [verdict for verdict in verdicts if verdict],
-            "resyncs": sum(isinstance(event, Resync) for host in self._hosts for event in host.history),
+            "selectors": sum(len(host.histories) for host in self._hosts),
+            "resyncs": sum(
+                isinstance(event, Resync) for host in self._hosts for told in host.histories.values() for event in told
+            ),
         }
 
 
-async def serve(kind: str, url: str, count: int) -> None:
+def followed(called: int, host: int) -> frozenset[str]:
+    """Host number `host` follows `called` documents, and the last one; 0: everything."""
+    names = [f"s{(host * called + number) % DOCUMENTS}" for number in range(called)]
+    return BASE | {keys.policy(KIND, name) for name in (*names, LAST)} if called else EVERYTHING
+
+
+async def serve(kind: str, url: str, called: int, count: int, number: int) -> None:
     """Until stdin ends."""
     shared = Shared()
-    hosts = [Simulated(open_store(kind, url), shared) for _ in range(count)]
+    hosts = [Simulated(open_store(kind, url), shared, followed(called, number * count + host)) for host in range(count)]
     loop = asyncio.get_running_loop()
     running = [loop.create_task(host.run()) for host in hosts]
     for task in running:
@@ -182,10 +198,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("kind")
     parser.add_argument("url")
+    parser.add_argument("called", type=int)
     parser.add_argument("hosts", type=int)
     parser.add_argument("number", type=int)
     args = parser.parse_args()
-    asyncio.run(serve(args.kind, args.url, args.hosts))
+    asyncio.run(serve(args.kind, args.url, args.called, args.hosts, args.number))
 
 
 if __name__ == "__main__":

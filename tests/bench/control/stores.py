@@ -205,12 +205,16 @@ async def watching(client: BareEtcd | BareConsul, key: str, values: Sequence[byt
 
 
 async def _stand(client: BareEtcd | BareConsul, key: str, watched: Watched, values: Sequence[bytes]) -> None:
+    """Write until the watch says so: then it stands. The last one written is the last of `values`."""
     for value in islice(cycle(values), 100):
         await client.put(key, value)
         with suppress(TimeoutError):
             async with asyncio.timeout(0.2):
                 await watched.times.get()
                 break
+    if value != values[-1]:  # whoever writes another one first would else change nothing, and Consul tells of no change
+        await client.put(key, values[-1])
+        await watched.next()
     while not watched.times.empty():
         watched.times.get_nowait()
 

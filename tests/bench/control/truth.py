@@ -2,11 +2,18 @@
 
 import bisect
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from tests.contract.validators import Truth
+
+KIND = "service-intentions"
+DOCUMENTS = 50  # that change, one after the other
+LAST = "last"  # the one that is written once, at the end
+
+Write = tuple[int, str, bytes]  # index, key, value
 
 
 @dataclass
@@ -25,13 +32,23 @@ class Written(Truth):
         return self.history[self._begun[place - 1]] if place else {}
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def of(cls, written: Sequence[Write], selector: str) -> Self:
+        """What a watch of the selector is to tell."""
         made = cls()
-        for index, key, value in json.loads(path.read_text()):
-            made.indexed = made.indexed and index > 0
-            made.wrote(index, {key: value.encode()})
+        for index, key, value in written:
+            if matches(selector, key):
+                made.indexed = made.indexed and index > 0
+                made.wrote(index, {key: value})
         return made
 
 
-def save(path: Path, written: list[tuple[int, str, bytes]]) -> None:
+def matches(selector: str, key: str) -> bool:
+    return key == selector or (selector.endswith("/") and key.startswith(selector))
+
+
+def save(path: Path, written: Sequence[Write]) -> None:
     path.write_text(json.dumps([(index, key, value.decode()) for index, key, value in written]))
+
+
+def read(path: Path) -> list[Write]:
+    return [(index, key, value.encode()) for index, key, value in json.loads(path.read_text())]

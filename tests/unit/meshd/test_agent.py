@@ -2,19 +2,15 @@
 
 import asyncio
 import time
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from meshd.agent import advertised, attend, configured
-from meshd.config import ConfigError, Host, load
+from meshd.agent import attend
 from meshd.tasks import Tasks
 from registry import keys
 from registry.reconcile import Pace
 from registry.values import write
 from tests.fakes.forgetful import ForgetfulStore
-from tests.unit.meshd.conftest import Single, settings, until
+from tests.unit.meshd.conftest import Single, until
 from tests.unit.registry import made
 
 WEB = {"Name": "web", "ID": "web-1", "Port": 8080, "Mesh": {"Upstreams": [{"Service": "api", "LocalBindPort": 9101}]}}
@@ -159,17 +155,3 @@ async def test_a_crash_ends_the_process_with_1_and_a_signal_with_0(single: Singl
 
     side.start("leases", broken)
     assert await attend(single.agent, side, asyncio.Event()) == 1
-
-
-def test_services_of_the_file_are_read_like_registrations() -> None:
-    host = Host(services=({"Name": "web", "Port": 80},))
-    assert configured(host, frozenset())[0].id == "web"
-    with pytest.raises(ConfigError, match=r"Services\[0\]\.Prot.*did you mean"):
-        configured(Host(services=({"Name": "web", "Prot": 80},)), frozenset())
-
-
-def test_loopback_is_no_address_for_other_hosts(tmp_path: Path) -> None:
-    host = load(None, {}, [*settings(tmp_path), "Advertise.Address="])
-    assert advertised(host)  # development: loopback where there is no route
-    with pytest.raises(ConfigError, match=r"no other host"):
-        advertised(load(None, {}, ["Node=a", "Roles=[registry]", "Advertise.Address=127.0.0.1"]))

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry import keys
-from registry.fold import Change, Fold
+from registry.change import Change
+from registry.fold import Fold
 from registry.interest import BASE, EVERYTHING
 from registry.model import Instance
 from registry.roster import MAX_ORPHAN, MAX_SUSPECT
@@ -165,6 +166,17 @@ def test_documents_gone_one_by_one_within_a_window_are_held_unless_they_were_mea
     assert fold.unexplained == {name: number for number, name in enumerate(sorted(names))}
     assert fold.explain(dict.fromkeys(names, "meant"), 4.0) == Change(documents=names)
     assert (len(fold.documents), fold.held, fold.unexplained) == (6, {}, {})
+
+
+def test_what_was_lost_during_a_restart_is_judged_too() -> None:
+    before = holding()
+    before.apply(keys.POLICY, Resync(1, tuple(document(f"d{n}") for n in range(10))), 0.0)
+    fold = holding()
+    fold.recollect(before.documents.values())
+    left = tuple(document(f"d{n}", b"newer" if n == 9 else b"{}", 2) for n in range(5, 10))
+    fold.apply(keys.POLICY, Resync(2, left), 1.0)
+    assert fold.held_documents == {("service-router", f"d{n}") for n in range(5)}
+    assert fold.documents["service-router", "d9"].text == b"newer"
 
 
 def test_who_sees_little_waits_for_the_word_of_who_sees_all() -> None:

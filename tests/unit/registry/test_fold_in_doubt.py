@@ -4,7 +4,8 @@ import pytest
 
 from registry import keys
 from registry.brake import Limits
-from registry.fold import Change, Fold
+from registry.change import Change
+from registry.fold import Fold
 from registry.roster import MAX_ORPHAN, MAX_SUSPECT
 from registry.store import Alive, Batch, Resync
 from tests.unit.registry import made

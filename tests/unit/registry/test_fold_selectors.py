@@ -1,7 +1,8 @@
 """The fold fed by many small watches: each listing speaks of its own keys, and what is wanted no more is forgotten."""
 
 from registry import interest, keys
-from registry.fold import Change, Fold
+from registry.change import Change
+from registry.fold import Fold
 from registry.interest import BASE
 from registry.shelf import SETTLE
 from registry.store import Batch, Lost, Resync

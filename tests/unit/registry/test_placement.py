@@ -148,6 +148,14 @@ async def test_an_outage_of_one_holds_up_no_write_of_the_other(host: Host) -> No
     assert host.stores["etcd"].failures, "it was not asked"
 
 
+async def test_with_all_of_its_registries_lost_nothing_is_asked(host: Host) -> None:
+    host.named = ("etcd",)
+    host.lose("etcd")
+    with pytest.raises(Unavailable, match="etcd: out of contact"):
+        await host.placement.register(WEB)
+    assert host.where() == {}
+
+
 async def test_a_refusal_of_one_is_logged_and_one_of_all_raised(host: Host) -> None:
     host.named = ("home", "etcd")
     host.stores["etcd"].failures.append(Denied("no right"))

@@ -209,6 +209,12 @@ def test_the_last_keys_going_by_listings_are_held_however_few() -> None:
     assert shelf.unlisted == {"p/a", "p/b"}
 
 
+def test_a_listing_that_replaces_a_key_by_another_is_believed() -> None:
+    shelf = settling(*entries(a="1"))
+    assert shelf.apply(Resync(2, entries(b="1")), 1.0) == {"p/b"}
+    assert shelf.expire(2.0) == {"p/a"}
+
+
 def test_meant_deletions_go_at_once_and_count_for_no_wave() -> None:
     shelf = settling(*numbered(10))
     shelf.apply(Batch(2, (), names(0, 3)), 0.0)

@@ -1,5 +1,6 @@
 //! Which endpoint: power of two choices by peak-EWMA cost, weighted, over what takes requests and is not ejected.
 
+mod candidates;
 pub mod ewma;
 pub mod outlier;
 #[cfg(test)]
@@ -9,6 +10,7 @@ use crate::config::{Outlier, State};
 use crate::snapshot::{SharedService, Snapshot};
 use crate::suspect::{Proof, WINDOW_MS};
 use crate::tables::{self, EndpointId, Leg, ServiceId};
+use candidates::Candidates;
 use ewma::Ewma;
 use outlier::{Row, Rule};
 use std::cell::{Cell, RefCell};
@@ -58,71 +60,6 @@ impl<T> Endpoint<T> {
 
     pub fn is_ejected(&self, now_ms: u64) -> bool {
         self.ejected_until_ms.get() > now_ms
-    }
-}
-
-/// Endpoints that may be chosen now.
-#[derive(Default)]
-struct Candidates {
-    /// Indices into the service's endpoints.
-    members: Vec<u32>,
-    /// Running sums of the weights; empty when they are all equal.
-    sums: Vec<u64>,
-}
-
-impl Candidates {
-    fn clear(&mut self) {
-        self.members.clear();
-        self.sums.clear();
-    }
-
-    /// Takes one more that may be chosen; `finish` when all are in.
-    fn push(&mut self, index: u32, weight: u32) {
-        self.members.push(index);
-        self.sums.push(self.sums.last().copied().unwrap_or(0) + u64::from(weight));
-    }
-
-    fn finish(&mut self) {
-        let first = self.sums.first().copied().unwrap_or(0);
-        if self.sums.iter().zip(1..).all(|(sum, n)| *sum == n * first) {
-            self.sums.clear();
-        }
-    }
-
-    #[inline]
-    fn at(&self, random: u32) -> usize {
-        let scale = |below: u64| (u64::from(random) * below) >> 32;
-        match self.sums.last() {
-            None => scale(self.members.len() as u64) as usize,
-            Some(total) => {
-                let point = scale(*total);
-                self.sums.partition_point(|s| *s <= point)
-            }
-        }
-    }
-
-    /// Two at random, the cheaper one. `without` is passed over when there is another.
-    #[inline]
-    fn pick<T>(&self, states: &[Rc<Endpoint<T>>], without: Option<u32>, random: u64, now_ns: u64) -> Option<u32> {
-        if let [only] = self.members[..] {
-            return Some(only);
-        }
-        let n = self.members.len();
-        if n == 0 {
-            return None;
-        }
-        let (mut a, mut b) = (self.at(random as u32), self.at((random >> 32) as u32));
-        if a == b {
-            b = (a + 1) % n;
-        }
-        let is_out = |i: usize| without == Some(self.members[i]);
-        if is_out(a) {
-            a = (0..n).find(|i| *i != b && !is_out(*i)).unwrap_or(b);
-        } else if is_out(b) {
-            b = (0..n).find(|i| *i != a && !is_out(*i)).unwrap_or(a);
-        }
-        let cost = |i: usize| states.get(self.members[i] as usize).map_or(f64::MAX, |e| e.ewma.cost(now_ns));
-        Some(self.members[if cost(a) <= cost(b) { a } else { b }])
     }
 }
 
@@ -229,23 +166,30 @@ impl<T> Balancer<T> {
         all.clear();
         subsets.iter_mut().for_each(|c| c.clear());
         shared.read(|judged| {
-            for (i, (e, s)) in (0..).zip(service.endpoints.iter().zip(&g.states)) {
-                let suspect = e.state == State::Suspect;
-                let ejected = judged.ejected_until(&e.name);
-                let proven = if suspect { judged.proven_until(&e.name) } else { 0 };
-                s.ejected_until_ms.set(ejected);
+            let clear = judged.is_clear();
+            for (i, one) in (0..).zip(&service.standings) {
+                let name = || &*service.endpoints[i as usize].name;
+                let ejected = if clear { 0 } else { judged.ejected_until(name()) };
+                if !clear {
+                    g.states[i as usize].ejected_until_ms.set(ejected);
+                }
+                let suspect = one.state == State::Suspect;
+                let proven = if suspect { judged.proven_until(name()) } else { 0 };
                 next = [ejected, proven].into_iter().filter(|at| *at > now_ms).fold(next, u64::min);
-                if e.weight == 0 || ejected > now_ms || !e.state.takes_requests() {
+                if one.weight == 0 || ejected > now_ms || !one.state.takes_requests() {
                     continue;
                 }
                 // a service seen with a meshed instance is never called in plaintext; a call on this host needs no wire
                 // and no proof of who is there
-                let unsure = (e.mesh.is_none() && service.meshed) || (suspect && proven <= now_ms);
+                let unsure = (!one.meshed && service.meshed) || (suspect && proven <= now_ms);
                 if unsure && tables.here(EndpointId { service: id, index: i }).is_none() {
                     continue;
                 }
-                all.push(i, e.weight);
-                e.subsets.iter().for_each(|n| subsets[*n as usize].push(i, e.weight));
+                all.push(i, one.weight);
+                if !subsets.is_empty() {
+                    let of = &service.endpoints[i as usize].subsets;
+                    of.iter().for_each(|n| subsets[*n as usize].push(i, one.weight));
+                }
             }
         });
         all.finish();

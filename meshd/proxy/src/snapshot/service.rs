@@ -37,9 +37,14 @@ struct Ejected {
 }
 
 impl Judged {
+    /// No endpoint was ever ejected.
+    pub fn is_clear(&self) -> bool {
+        self.ejected.is_empty()
+    }
+
     /// Until when an endpoint is out.
     pub fn ejected_until(&self, endpoint: &str) -> u64 {
-        if self.ejected.is_empty() { 0 } else { self.ejected.get(endpoint).map_or(0, |e| e.state.until_ms) }
+        self.ejected.get(endpoint).map_or(0, |e| e.state.until_ms)
     }
 
     /// Until when a suspect's identity is proven.

@@ -43,8 +43,14 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// None: the instance takes no new work.
-    pub fn new(w: &Worker, local: &Rc<Local>, id: InboundId, peer: Spiffe, proxy: bool) -> Option<Destination> {
+    /// `local` as of `generation`: what the peer was verified with. None: the instance takes no new work.
+    pub fn new(
+        w: &Worker,
+        (local, generation): (&Rc<Local>, u64),
+        id: InboundId,
+        peer: Spiffe,
+        proxy: bool,
+    ) -> Option<Destination> {
         let inbound = local.tables().inbounds.get(id.index())?;
         let shared = local.snap.inbounds.get(id.index())?;
         if shared.is_draining() {
@@ -52,13 +58,13 @@ impl Destination {
         }
         let service = &local.tables().service(inbound.service).name;
         Some(Destination {
-            generation: w.clock.generation(),
+            generation,
             id,
             sender: if proxy { Sender::Peer } else { Sender::App },
             handle: w.metrics.handle(Reporter::Destination, peer.service().unwrap_or(""), service),
             place: shared.enter(inbound.max_connections),
             local: local.clone(),
-            right: Right::new(w, &inbound.name, peer, inbound.protocol),
+            right: Right::new(local, &inbound.name, peer, inbound.protocol),
         })
     }
 

@@ -6,7 +6,7 @@ use crate::identity::{Accepted, TrustBundle};
 use crate::spiffe::{Spiffe, Usage};
 use crate::stream::Session;
 use crate::tables::Permissions;
-use crate::worker::Worker;
+use crate::worker::{Local, Worker};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use std::sync::Arc;
 pub struct Trusted(RefCell<Option<Arc<TrustBundle>>>);
 
 impl Trusted {
-    pub fn now(w: &Worker) -> Trusted {
-        Trusted(RefCell::new(w.local().snap.keys.trust().cloned()))
+    pub fn of(local: &Local) -> Trusted {
+        Trusted(RefCell::new(local.snap.keys.trust().cloned()))
     }
 
     /// Whether the session's peer would be accepted with the trust of now. No session: nobody to distrust.
@@ -47,8 +47,9 @@ pub struct Right {
 }
 
 impl Right {
-    pub fn new(w: &Worker, name: &str, peer: Spiffe, protocol: Protocol) -> Right {
-        Right { name: name.into(), peer, protocol, trusted: Trusted::now(w) }
+    /// `local`: what the peer was verified with.
+    pub fn new(local: &Local, name: &str, peer: Spiffe, protocol: Protocol) -> Right {
+        Right { name: name.into(), peer, protocol, trusted: Trusted::of(local) }
     }
 
     /// By the tables of now: the instance and its protocol, trust, layer 4. `decide` says the rest.

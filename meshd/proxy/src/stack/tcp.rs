@@ -86,7 +86,7 @@ async fn route_and_reach<'w>(w: &'w Worker, deadline: &Deadline, from: &Origin) 
     local.hit(from.service, d.rule_index);
     let counted = Counted::new(w, local.handle(&w.metrics, Reporter::Source, from.caller, d.leg.service));
     local.snap.services.get(d.leg.service.index())?.budget.request();
-    let trusted = Trusted::now(w);
+    let trusted = Trusted::of(local);
     let (up, id, place) = reach(w, from, &d, deadline).await?;
     let endpoint = local.balance.endpoint(id)?.clone();
     endpoint.ewma.begin();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::ServerName;
 
-use super::{Change, Endpoint, Listener, MeshAddress, Rejection, Resources, Service, ServiceId, Tables};
+use super::{Change, Endpoint, Listener, MeshAddress, Rejection, Resources, Service, ServiceId, Standing, Tables};
 use crate::config::{self, Resource, State};
 use crate::spiffe::Spiffe;
 
@@ -115,6 +115,7 @@ impl Draft<'_> {
             upstream: config::Upstream::default(),
             callers: Vec::new(),
             endpoints: Vec::new(),
+            standings: Vec::new(),
             suspects: 0,
             hosted: false,
             subsets: Vec::new(),
@@ -169,7 +170,7 @@ impl Draft<'_> {
             Some(Resource::Service(r)) => Some(r),
             _ => None,
         };
-        let (endpoints, suspects) = merged(&old, moves);
+        let (endpoints, standings) = merged(&old, moves);
         let hosted = self.next.inbounds.iter().any(|i| i.service == id);
         let known = said.is_some() || routes.is_some() || hosted || !endpoints.is_empty();
         let compiled = if known != old.known || self.changed.contains(&resource) {
@@ -181,12 +182,13 @@ impl Draft<'_> {
         self.next.services[id.index()] = Arc::new(Service {
             name: old.name.clone(),
             known,
-            meshed: endpoints.iter().any(|e| e.mesh.is_some()),
+            meshed: standings.iter().any(|s| s.meshed),
+            suspects: standings.iter().filter(|s| s.state == State::Suspect).count(),
             protocol: said.map_or_else(Default::default, |r| r.protocol),
             upstream: said.map_or_else(Default::default, |r| r.upstream.clone()),
             callers,
             endpoints,
-            suspects,
+            standings,
             hosted,
             // not those of `old`: its own routes may just have named one more
             subsets: self.next.services[id.index()].subsets.clone(),
@@ -232,25 +234,22 @@ impl Draft<'_> {
     }
 }
 
-/// The endpoints of `old` after `moves`, and how many of them are suspect. What stays is not looked at: with ten
-/// thousand of them that would cost more than all else.
-fn merged(old: &Service, moves: Moves) -> (Vec<Arc<Endpoint>>, usize) {
-    let is_suspect = |e: &Arc<Endpoint>| usize::from(e.state == State::Suspect);
-    let (mut all, mut suspects) = (Vec::with_capacity(old.endpoints.len() + moves.len()), old.suspects);
-    let mut rest = &old.endpoints[..];
+/// The endpoints of `old` after `moves`, with their standings. What stays is not looked at: with ten thousand of them
+/// that would cost more than all else.
+fn merged(old: &Service, moves: Moves) -> (Vec<Arc<Endpoint>>, Vec<Standing>) {
+    let size = old.endpoints.len() + moves.len();
+    let (mut all, mut standings, mut from) = (Vec::with_capacity(size), Vec::with_capacity(size), 0);
     for (name, new) in moves {
-        let (before, after) = rest.split_at(rest.partition_point(|e| e.name < name));
-        all.extend_from_slice(before);
-        rest = after;
-        if let Some((same, behind)) = rest.split_first().filter(|(e, _)| e.name == name) {
-            suspects -= is_suspect(same);
-            rest = behind;
-        }
-        suspects += new.iter().map(is_suspect).sum::<usize>();
+        let to = from + old.endpoints[from..].partition_point(|e| e.name < name);
+        all.extend_from_slice(&old.endpoints[from..to]);
+        standings.extend_from_slice(&old.standings[from..to]);
+        from = to + usize::from(old.endpoints.get(to).is_some_and(|e| e.name == name));
+        standings.extend(new.iter().map(|e| Standing { weight: e.weight, state: e.state, meshed: e.mesh.is_some() }));
         all.extend(new);
     }
-    all.extend_from_slice(rest);
-    (all, suspects)
+    all.extend_from_slice(&old.endpoints[from..]);
+    standings.extend_from_slice(&old.standings[from..]);
+    (all, standings)
 }
 
 /// Who must answer at a meshed endpoint. The identity must be of the endpoint's own instance: an endpoint document

@@ -82,6 +82,8 @@ pub struct Service {
     pub callers: Vec<(ServiceId, Upstream)>,
     /// All endpoints in any state, by name.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// Of each of them what decides whether it may be chosen: side by side, to be read by the thousand.
+    pub standings: Vec<Standing>,
     /// How many of them the registry has lost.
     pub suspects: usize,
     /// Some instance of it runs on this host.
@@ -130,6 +132,14 @@ impl Endpoint {
     pub fn reached_at(&self) -> SocketAddr {
         self.mesh.as_ref().map_or(self.address, |m| m.inbound)
     }
+}
+
+/// Whether and how much an endpoint may be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    pub weight: u32,
+    pub state: State,
+    pub meshed: bool,
 }
 
 /// How a meshed endpoint is reached, and who must answer there.

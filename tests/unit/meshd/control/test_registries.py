@@ -134,6 +134,15 @@ async def test_a_place_is_known_when_the_services_documents_are(
     assert host.registrar.settle == bench.placement.settle
 
 
+async def test_places_that_have_moved_are_told_once(tmp_path: Path, log: Lines, clock: Clock) -> None:
+    host = Host(tmp_path, log, clock)
+    standing = Standing(host.parties, "home", None)
+    await host.registrar.register(Registration(service="web", id="1", port=80), replace_checks=False)
+    assert (standing.moved(), standing.moved()) == (True, False)
+    host.defaults(b"Registries: [etcd]")
+    assert (standing.moved(), standing.moved()) == (True, False)
+
+
 async def test_names_that_a_host_does_not_have_are_problems(tmp_path: Path, log: Lines, clock: Clock) -> None:
     host = Host(tmp_path, log, clock)
     standing = Standing(host.parties, "home", None)
@@ -150,3 +159,13 @@ def test_a_single_registrys_contact_is_the_folds(tmp_path: Path, log: Lines, clo
     assert standing.contacts() == {"home": ""}
     host.fold.apply(keys.policy("service-defaults", "web"), Lost("refused"), 0.0)
     assert standing.contacts() == {"home": "refused"}
+
+
+def test_what_only_the_home_registry_keeps_counts_for_its_contact(
+    tmp_path: Path, log: Lines, clock: Clock, bench: Bench
+) -> None:
+    host = Host(tmp_path, log, clock)
+    standing = Standing(host.parties, "home", bench.registries)
+    for reason, shown in (("Denied: no right", ""), ("refused", "refused")):
+        host.fold.apply(keys.policy("service-defaults", "web"), Lost(reason), 0.0)
+        assert standing.contacts() == {"home": shown, "etcd": ""}

@@ -4,15 +4,18 @@ import msgspec
 
 from meshd.config import Bind, Host, Registry
 from meshd.doctor.check import Check, exit_code
-from meshd.doctor.examine import Doctor, Place, judge_address, judge_registry, server_version
+from meshd.doctor.examine import Doctor, Place, Side, judge_address, judge_registry, server_version
 from meshd.doctor.reach import Answer
+from meshd.registry_settings import Further
 from registry import keys
 from registry.store import Store
 from tests.fakes.store import MemoryStore
 
 
 def place(host: Host, store: Store | None) -> Place:
-    return Place(host, store, "no such file" if store is None else "", {}, lambda: 1_795_435_200.0, "0.1.0")
+    side = Side(host.registry, store, "no such file" if store is None else "")
+    further = (Side(one, store) for one in host.registries)
+    return Place(host, (side, *further), {}, lambda: 1_795_435_200.0, "0.1.0")
 
 
 async def all_of(one: Place) -> dict[str, Check]:
@@ -70,3 +73,13 @@ async def test_a_key_file_that_is_no_use_is_not_taken_for_a_registry_that_is_awa
     found = await all_of(place(Host(node="a", data_dir=str(tmp_path), run_dir=str(tmp_path), registry=registry), None))
     assert found["registry files"].verdict == "fail"
     assert exit_code(found.values()) == 1
+
+
+async def test_a_registry_beside_the_home_one_has_lines_of_its_own(tmp_path: Path) -> None:
+    host = Host(node="a", roles=("registry", "ca"), data_dir=str(tmp_path), run_dir=str(tmp_path),
+                bind=Bind(inbound="127.0.0.1", peer="127.0.0.1"),
+                registries=(Further(name="old", kind="etcd", addresses=("127.0.0.1:1",)),))  # fmt: skip
+    found = await all_of(place(host, MemoryStore()))
+    assert (found["registry"].verdict, found["registry of old"].verdict) == ("ok", "fail")
+    assert found["rights of old"].verdict == "warn"
+    assert exit_code(found.values()) == 1, "the home registry answers"

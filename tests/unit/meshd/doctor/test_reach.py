@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from meshd.config import Host, Registry
 from meshd.doctor import reach
+from meshd.registry_settings import Registry
 from tests.fakes.pki import Pki
 
 
@@ -28,12 +28,12 @@ async def server(context: ssl.SSLContext | None = None, path: str = "") -> Async
         await runner.cleanup()
 
 
-def host(**registry: object) -> Host:
-    return Host(node="a", registry=Registry(kind="consul", **registry))  # type: ignore[arg-type]  # one setting each
+def host(**registry: object) -> Registry:
+    return Registry(kind="consul", **registry)  # type: ignore[arg-type]  # one setting each
 
 
-async def ask(given: Host) -> reach.Answer:
-    (door,), why = reach.readable(given)
+async def ask(given: Registry) -> reach.Answer:
+    (door,), why = reach.readable(given, Path("/none"))
     assert not why
     return await reach.ask(door, "/v1/status/leader", {"X-Consul-Token": "t"})
 
@@ -43,7 +43,7 @@ async def test_an_answer_with_its_time() -> None:
         answer = await ask(host(address=f"http://127.0.0.1:{port}"))
         assert (answer.status, answer.body, answer.problem) == (200, b"GET t", "")
         assert answer.date.endswith("GMT")
-        (door,), _ = reach.readable(host(address=f"http://127.0.0.1:{port}"))
+        (door,), _ = reach.readable(host(address=f"http://127.0.0.1:{port}"), Path("/none"))
         assert (await reach.ask(door, "/v1/status/leader", body=b"[]")).body == b"POST -"
 
 
@@ -80,7 +80,7 @@ async def test_what_is_wrong_with_tls(tmp_path: Path, fault: str, todo: str) -> 
 
 
 def test_files_that_cannot_be_used_are_said(tmp_path: Path) -> None:
-    found, why = reach.readable(host(address="https://127.0.0.1:1", ca_file=str(tmp_path / "none")))
+    found, why = reach.readable(host(address="https://127.0.0.1:1", ca_file=str(tmp_path / "none")), tmp_path)
     assert found == ()
     assert why
 
@@ -88,12 +88,10 @@ def test_files_that_cannot_be_used_are_said(tmp_path: Path) -> None:
 def test_how_each_kind_is_asked(tmp_path: Path) -> None:
     pki = Pki(tmp_path)
     etcd = Registry(kind="etcd", addresses=("127.0.0.1:2379", "https://b:2379"), ca_file=str(pki.roots))
-    assert [door.url for door in reach.doors(Host(node="a", registry=etcd))] == [
+    assert [door.url for door in reach.doors(etcd, tmp_path)] == [
         "https://127.0.0.1:2379",
         "https://b:2379",
     ]
     plain = Registry(kind="etcd", addresses=("127.0.0.1:2379",))
-    assert [(door.url, door.context) for door in reach.doors(Host(node="a", registry=plain))] == [
-        ("http://127.0.0.1:2379", None)
-    ]
-    assert reach.doors(Host(node="a")) == ()
+    assert [(door.url, door.context) for door in reach.doors(plain, tmp_path)] == [("http://127.0.0.1:2379", None)]
+    assert reach.doors(Registry(), tmp_path) == ()

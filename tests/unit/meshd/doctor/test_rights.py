@@ -106,3 +106,9 @@ def test_an_agent_s_settings_are_read_where_there_is_an_agent() -> None:
     assert (Wish("agent", "read", "a"), True) in wishes(who, agent=True)
     assert not any(wish.resource == "agent" for wish, _ in wishes(who, agent=False))
     assert NOBODY not in who.node
+
+
+def test_beside_the_home_registry_only_instances_and_leases_count() -> None:
+    found = rights(Who("a", ("web",), authority=False, native=False, beside=True))
+    assert {right.area for right in found if right.wanted} == {"services/", "leases/", "leases/a", "services/web/a/"}
+    assert {right.area for right in found if not right.wanted} == {"leases/…", "services/…/…/…"}

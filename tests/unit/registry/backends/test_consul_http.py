@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from consul import base
@@ -15,6 +16,7 @@ from registry.backends.consul_http import Api, Call, Link, Links, Transport, che
 from registry.errors import Denied, NotFound, TooLarge, Unavailable
 from tests.consul_agent import free_ports
 from tests.fakes import tls
+from tests.fakes.running import running
 
 Script = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Start = Callable[..., Awaitable[str]]
@@ -276,3 +278,26 @@ async def test_cancelling_a_blocking_read_frees_its_connection_here_and_there(st
             await ended.wait()
     finally:
         await store.close()
+
+
+async def test_a_server_that_falls_silent_under_a_blocking_read_is_passed_over(start: Start) -> None:
+    """Frozen: connections are taken, nothing is answered."""
+
+    async def frozen(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    links = Links([await start(frozen), await start(ok)])
+    links._links[0].heart._every = links._links[0].heart._silence = 0.02
+    async with running(links.run()), asyncio.timeout(10):
+        answer = await links.send(get("/v1/kv/a", ("index", "7"), ("wait", "60s")))
+    await links.close()
+    assert answer.headers["X-Consul-Index"] == "7"
+
+
+async def test_a_closed_client_asks_nothing(start: Start) -> None:
+    link = Link(await start(ok), None, None)
+    await link.send(get())
+    await link.close()
+    with pytest.raises(aiohttp.ClientError):
+        await link._ask(1.0)

@@ -54,7 +54,7 @@ def test_after_a_loss_what_changed_starts_over_and_what_did_not_is_a_sign_of_lif
 
 
 def test_a_resumed_watch_starts_over_unless_nothing_happened() -> None:
-    assert View(5).take(5, [A], lost=False) is None
+    assert View(5).take(5, [A], lost=False) == Alive(5), "who resumes has lost contact: it is there again"
     assert View(5).take(5, [A], lost=True) == Alive(5)
     assert View(5).take(7, [A, B], lost=False) == Resync(7, (A, B))
     assert View(9).take(5, [A], lost=False) == Resync(5, (A,))
