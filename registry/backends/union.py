@@ -113,12 +113,12 @@ class UnionStore:
                 merge.take(member.name, Lost(str(found)))
         return Listing(tuple(merge.entries[key] for key in sorted(merge.entries)), merge.index)
 
-    async def _read(self, member: Member, key: str, reading: Callable[[], Awaitable[T]]) -> T:
+    async def _read(self, member: Member, key: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Not asked while it is known to be out of contact: a frozen one would hold up every reader."""
         reason = self._lost(member.name, key)
         if reason:
             raise Unavailable(f"registry {member.name}: {reason}")
-        return await reading()
+        return await read()
 
     def _lost(self, name: str, key: str) -> str:
         """Why a registry is out of contact, as the watch of the key has it, or any other that is not refused."""
