@@ -85,6 +85,12 @@ def expected(registries: list[Registry], rule: Rule) -> dict[str, bytes]:
     return found
 
 
+def believed(near: Registry, away: Registry) -> dict[str, bytes]:
+    """What counts of the keys that stand in the registry in contact, while the other is not."""
+    kept = {key for key, entry in away.told.items() if b"maintenance" in entry.value}
+    return {key: near.holds[key].value for key, state in near.states.items() if state == "active" and key not in kept}
+
+
 @given(steps=STEPS, rule=st.sampled_from(("union", "priority")))
 def test_any_interleaving_folds_to_the_union_of_both(steps: list[Step], rule: Rule) -> None:
     registries = {name: Registry(name) for name in NAMES}
@@ -111,6 +117,9 @@ def test_any_interleaving_folds_to_the_union_of_both(steps: list[Step], rule: Ru
         in_contact = [other for other in registries.values() if not other.lost]
         if len(in_contact) == len(NAMES):
             assert picture == expected(list(registries.values()), rule)
+        if len(in_contact) == 1:
+            near, away = sorted(registries.values(), key=lambda one: one.lost)
+            assert believed(near, away).items() <= picture.items()
     for name in NAMES:
         tell(name, registries[name].contact("back"))
     assert picture == expected(list(registries.values()), rule)
