@@ -90,7 +90,8 @@ async def served(target: Target) -> "AsyncIterator[Store]":
     """Through the KV API of a meshd, which is Consul's."""
     from registry.backends.consul import ConsulStore
 
-    url = target.api if target.api.startswith("http://") else f"unix://{target.api.removeprefix('unix://')}"
+    http = target.api.startswith("http://")
+    url = target.api if http else f"unix://{Path(target.api.removeprefix('unix://')).absolute()}"
     store = ConsulStore([url], token=lambda: target.token or None)
     try:
         yield store

@@ -44,3 +44,13 @@ async def test_without_a_meshd_it_says_whom_it_asked(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"api\.sock"):
         async with stores.opened(lambda: Target(str(tmp_path / "api.sock")), None) as store:
             await store.list("mesh/v1/")
+
+
+async def test_a_socket_may_be_named_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`unix://.demo/a/run/api.sock` would be the socket /a/run/api.sock of a host `.demo`."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Unavailable, match=str(tmp_path / "run/api.sock")):
+        async with stores.opened(lambda: Target("run/api.sock"), None) as store:
+            await store.list("mesh/v1/")
