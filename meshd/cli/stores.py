@@ -90,10 +90,13 @@ async def served(target: Target) -> "AsyncIterator[Store]":
     """Through the KV API of a meshd, which is Consul's."""
     from registry.backends.consul import ConsulStore
 
-    http = target.api.startswith("http://")
-    url = target.api if http else f"unix://{Path(target.api.removeprefix('unix://')).absolute()}"
-    store = ConsulStore([url], token=lambda: target.token or None)
+    store = ConsulStore([url_of(target.api)], token=lambda: target.token or None)
     try:
         yield store
     finally:
         await store.close()
+
+
+def url_of(api: str) -> str:
+    """Of `--api`: a relative path's first part would be read as a host."""
+    return api if api.startswith("http://") else f"unix://{Path(api.removeprefix('unix://')).absolute()}"

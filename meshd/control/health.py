@@ -5,6 +5,8 @@ host's own addresses and a redirect would lead elsewhere); the answer is cut at 
 """
 
 import asyncio
+import os
+import ssl
 from collections.abc import Callable
 from typing import Protocol
 
@@ -86,6 +88,8 @@ class Runner:
                 return await self._asked(check)
         except TimeoutError:
             return "critical", f"no answer within {check.timeout:g} s"
+        except aiohttp.ClientConnectorError as error:
+            return "critical", cut(f"{error.host}:{error.port}: {words(error.os_error)}")
         except (OSError, aiohttp.ClientError, ValueError) as error:
             return "critical", cut(str(error) or repr(error))
 
@@ -148,3 +152,9 @@ def http_health(status: int) -> Health:
 def cut(text: str) -> str:
     """At most 4 KB of UTF-8, never half a character."""
     return text.encode()[:OUTPUT_LIMIT].decode("utf-8", "ignore")
+
+
+def words(error: OSError) -> str:
+    """What the system calls it ("Connection refused"); asyncio's own text names only the address."""
+    number = error.errno or 0
+    return str(error) if number <= 0 or isinstance(error, ssl.SSLError) else os.strerror(number)

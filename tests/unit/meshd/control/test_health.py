@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from meshd.control.health import OUTPUT_LIMIT, Runner, cut, http_health
+from meshd.control.health import OUTPUT_LIMIT, Runner, cut, http_health, words
 from meshd.tasks import Tasks
 from registry.model import Check, CheckResult, InstanceKey
 from tests.fakes.pki import Pki
@@ -201,3 +201,14 @@ def test_health_by_http_status(status: int, health: str) -> None:
 
 def test_cut_never_splits_a_character() -> None:
     assert cut("é" * 3000) == "é" * 2048
+
+
+async def test_an_app_that_does_not_listen_is_named_in_the_systems_words(bench: Bench) -> None:
+    port = free_port("127.0.0.1")
+    bench.follow(Check(check_id="c", http=f"http://127.0.0.1:{port}/", interval=0.1, timeout=1.0, status="passing"))
+    found = await bench.next()
+    assert (found.status, found.output) == ("critical", f"127.0.0.1:{port}: Connection refused")
+
+
+def test_an_error_without_a_number_speaks_for_itself() -> None:
+    assert words(OSError("no such name")) == "no such name"
