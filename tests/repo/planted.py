@@ -33,7 +33,7 @@ IMPORTS = (
     Plant("layers: meshd > policies > registry", "registry/planted_layers.py", "import policies.compiled\n"),
     Plant("policies may not reach registry internals", "policies/planted_backend.py", "import registry.backends\n"),
     Plant("policies is pure", "policies/planted_asyncio.py", "import asyncio\n"),
-    Plant("only meshd.main picks a backend", "meshd/planted_pick.py", "import registry.backends.sqlite\n"),
+    Plant("only meshd.stores picks a backend", "meshd/planted_pick.py", "import registry.backends.sqlite\n"),
     Plant("backends are independent", "registry/backends/consul.py", "import registry.backends.sqlite\n", append=True),
 )
 

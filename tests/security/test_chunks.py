@@ -102,10 +102,7 @@ async def test_chunk_parsing_rustsec_2021_0079_http_garden(side: str, late: bool
         assert wrong == []
         assert d.app.odd == [], "the app was sent bytes that are no chunks"
         # nobody but the client is to blame: the endpoint was not taken for a bad one
-        assert {s.name: s.failures for s in (await d.mesh.a.control.scrape()).endpoints} == {
-            "api/b/api-1": 0,
-            "plain/x/plain-0": 0,
-        }
+        assert [s.name for s in (await d.mesh.a.control.scrape()).endpoints if s.failures] == []
         await d.logged(len(BAD))
 
 

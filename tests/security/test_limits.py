@@ -239,7 +239,7 @@ async def test_a_body_that_does_not_come_is_the_clients_fault(side: str) -> None
                 assert await w.is_closed(), name
         assert d.app.whole == []
         stats = await d.mesh.a.control.scrape()
-        assert {s.name: s.failures for s in stats.endpoints} == {"api/b/api-1": 0, "plain/x/plain-0": 0}
+        assert [s.name for s in stats.endpoints if s.failures] == []
         assert (await d.send(side, get())).status == 200
         assert {line["flags"] for line in await d.logged(len(SLOW_BODIES) + 1)} <= {"DPE", "", "DC"}
 
