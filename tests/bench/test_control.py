@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from registry.interest import BASE, EVERYTHING
 from registry.store import Batch, Entry, Resync, WatchEvent
 from tests.bench.control import truth
 from tests.bench.control.__main__ import FIGURES, arguments
+from tests.bench.control.prober import probing
 from tests.bench.control.relay import Relay
 from tests.bench.control.result import Bar, Row, milliseconds
 from tests.bench.control.simulated import Shared, Simulated, followed, judge, stamp
@@ -135,6 +137,31 @@ async def test_a_relay_counts_what_comes_back() -> None:
     await asyncio.to_thread(thread.join, 10)
     assert relay.received == 100
     server.close()
+
+
+async def test_the_prober_says_when_the_wanted_answer_came() -> None:
+    """Over connections that the server keeps, closes, or breaks."""
+    kept = b"403 Forbidden\r\nContent-Length: 2\r\n\r\nno"
+    closed = b"403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    answers = [kept, closed, b"", b"200 OK\r\nContent-Length: 0\r\n\r\n"]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readline():
+            while await reader.readline() not in (b"\r\n", b""):
+                pass
+            answer = answers.pop(0)
+            writer.write(b"HTTP/1.1 " + answer if answer else b"")
+            if not answer or b"close" in answer:
+                break
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, probing(server.sockets[0].getsockname()[:2]) as prober:
+        began = time.perf_counter()
+        decided = await prober.until(200)
+    assert began < decided.at < time.perf_counter()
+    assert len(decided.requests) == 3, "the one that was broken is not counted"
+    assert answers == []
 
 
 def test_the_endpoints_figure_is_taken_from_a_real_proxy() -> None:

@@ -1,9 +1,10 @@
 """A key written -> the first request decided by it.
 
-An intention is switched between allow and deny by a bare put at the store, while requests go from `web` on one host to
-`api` on another. Timed is from the put being sent to the first request that was answered by the new rule. In the same
-change a bare watch of the same key says when the store told of it; turn by turn, and with nothing else going on, a
-bare put and watch of a key that nobody else follows.
+A permission is switched between allow and deny by a bare put at the store, while requests go from `web` on one host to
+`api` on another (`prober`). Timed is from the put being sent to the first request that was answered by the new rule.
+In the same change a bare watch of the same key says when the store told of it; turn by turn, and with nothing else
+going on, a bare put and watch of a key that nobody else follows. It is a permission of layer 7: a denial of a whole
+caller also ends its connections, and the next request then pays for a TLS handshake, about a millisecond.
 """
 
 import asyncio
@@ -18,9 +19,9 @@ from statistics import median
 from registry import keys
 from tests.bench.control import pair, stores
 from tests.bench.control.fleet import Fleet
+from tests.bench.control.prober import Prober, probing
 from tests.bench.control.result import Bar, Row, milliseconds
 from tests.bench.stage import Missing
-from tests.load.connection import Broken, Connection
 from tests.load.plan import Plan
 from tests.tools import find
 
@@ -79,11 +80,11 @@ def _row(kind: str, times: Times, *, hosts: int, load: bool) -> Row:
 
 
 async def _alternate(kind: str, store: str, url: str, changes: int) -> Times:
-    plan, times = Plan(url=url, count=1), Times()
-    caller = Connection(plan.address)
+    times, address = Times(), Plan(url=url, count=1).address
     async with stores.bare(kind, store) as client, stores.bare(kind, store) as ear:
         await client.put(BARE_KEY, b"first")
         async with (
+            probing(address) as prober,
             stores.watching(ear, BARE_KEY, (b"a", b"b")) as apart,
             stores.watching(ear, INTENTION, (document("deny"), document("allow"))) as same,
         ):
@@ -92,45 +93,29 @@ async def _alternate(kind: str, store: str, url: str, changes: int) -> Times:
                 sent = time.perf_counter()
                 bare, _ = await asyncio.gather(apart.next(), client.put(BARE_KEY, b"%d" % number))
                 took = bare - sent
-                effect, watch, request = await _change(caller, plan.head, client, same, action)
+                effect, watch, request = await _change(prober, client, same, action)
                 if number >= 0:
                     times.bare.append(took)
                     times.effect.append(effect)
                     times.watch.append(watch)
                     times.request += request
-    caller.close()
     return times
 
 
 async def _change(
-    caller: Connection, head: bytes, client: stores.Bare, watched: stores.Watched, action: str
+    prober: Prober, client: stores.Bare, watched: stores.Watched, action: str
 ) -> tuple[float, float, list[float]]:
     """Seconds to the first request decided, to the bare watch, and of each request meanwhile."""
-    wanted = 200 if action == "allow" else 403
-    requests: list[float] = []
     began = time.perf_counter()
     decided, seen, _ = await asyncio.gather(
-        _decided(caller, head, wanted, requests), watched.next(), client.put(INTENTION, document(action))
+        prober.until(200 if action == "allow" else 403), watched.next(), client.put(INTENTION, document(action))
     )
-    return decided - began, seen - began, requests
-
-
-async def _decided(caller: Connection, head: bytes, wanted: int, requests: list[float]) -> float:
-    async with asyncio.timeout(stores.GIVE_UP):
-        while True:
-            sent = time.perf_counter()
-            try:
-                answer = await caller.get(head)
-            except (Broken, OSError):
-                continue  # a denial may close the connection; the next request opens another
-            now = time.perf_counter()
-            requests.append(now - sent)
-            if answer.status == wanted:
-                return now
+    return decided.at - began, seen - began, decided.requests
 
 
 def document(action: str) -> bytes:
-    return json.dumps({"Sources": [{"Name": "web", "Action": action}]}).encode()
+    permissions = [{"Action": action, "HTTP": {"PathPrefix": "/"}}]
+    return json.dumps({"Sources": [{"Name": "web", "Permissions": permissions}]}).encode()
 
 
 @contextmanager
