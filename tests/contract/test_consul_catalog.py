@@ -83,7 +83,7 @@ async def mesh(
     store._wait = store.feed._wait = wait
     catalog._delete_after = 0.5
     opened = Mesh(store, catalog)
-    async with running(catalog.run()), aclosing(opened.events):  # type: ignore[type-var]  # a generator
+    async with running(store.run()), running(catalog.run()), aclosing(opened.events):  # type: ignore[type-var]  # a generator
         try:
             yield opened
         finally:
