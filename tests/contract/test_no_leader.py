@@ -64,9 +64,16 @@ CLUSTERS = {
 }
 
 
+async def told(store: EtcdStore | ConsulRegistry) -> None:
+    """A host follows services, and what Consul answers to that says whether there is a leader."""
+    async with aclosing(store.watch(keys.SERVICES)) as events:
+        async for _ in events:
+            pass
+
+
 @asynccontextmanager
 async def following(store: EtcdStore | ConsulRegistry) -> AsyncIterator[None]:
-    async with running(store.run()):
+    async with running(store.run(), told(store)):
         try:
             yield
         finally:
